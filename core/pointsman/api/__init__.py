@@ -1,0 +1,1 @@
+"""Models of everything that crosses an edge: configuration, profiles, reports, records."""

@@ -1,0 +1,1 @@
+"""Pure decisions: values in, plan out. No I/O, no clock, no logging, no globals."""

@@ -1,0 +1,13 @@
+"""Virtual time is an integer number of picoseconds, so that leaping over n iterations equals stepping n times."""
+
+PS_PER_S = 1_000_000_000_000
+PS_PER_MS = 1_000_000_000
+
+
+def to_ps(seconds: float) -> int:
+    """The picosecond nearest to a time in seconds."""
+    return round(seconds * PS_PER_S)
+
+
+def to_s(picoseconds: int) -> float:
+    return picoseconds / PS_PER_S

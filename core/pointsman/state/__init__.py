@@ -1,0 +1,1 @@
+"""The cluster state that routers share: an event log, folded into a view."""

@@ -1,0 +1,1 @@
+"""The engine loop, workloads and reports on a virtual clock. No asyncio."""
