@@ -1,0 +1,89 @@
+"""More or fewer requests per second from one trace.
+
+A trace that is only compressed gets unnaturally bursty and runs out early. Up to a factor of 4, time is compressed;
+beyond, n = ceil(factor / 4) copies run beside each other, each compressed by factor / n and shifted cyclically, so
+that rates add while no copy is squeezed more than 4-fold. Copies share nothing: their prefix blocks, sessions and
+programs are distinct.
+"""
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from operator import attrgetter
+from random import Random
+
+from pointsman.sim.workload.request import TraceRequest, Workload, measure_extent
+
+MOST_COMPRESSION = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RateScaled:
+    """A workload at `factor` times its request rate. Raises ValueError for a factor that is not above 0."""
+
+    source: Workload
+    factor: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.factor) and self.factor > 0):
+            raise ValueError(f"a rate scale must be a number above 0, not {self.factor}")
+
+    @property
+    def copies(self) -> int:
+        return max(1, math.ceil(self.factor / MOST_COMPRESSION))
+
+    def __iter__(self) -> Iterator[TraceRequest]:
+        copies, compression = self.copies, self.factor / self.copies
+        if copies == 1:
+            return (replace(request, arrival_s=request.arrival_s / compression) for request in self.source)
+        period_s = measure_extent(self.source).period_s
+        rng = Random(self.seed)
+        shifts = [0.0] + [rng.uniform(0.0, period_s) for _ in range(1, copies)]
+        rotated = [
+            map(_Copy(copy, copies, compression), _rotated(self.source, shift_s, period_s))
+            for copy, shift_s in enumerate(shifts)
+        ]
+        return heapq.merge(*rotated, key=attrgetter("arrival_s"))
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The first `requests` requests of a workload; None: all of them."""
+
+    source: Workload
+    requests: int | None
+
+    def __iter__(self) -> Iterator[TraceRequest]:
+        return islice(iter(self.source), self.requests)
+
+
+def _rotated(source: Workload, shift_s: float, period_s: float) -> Iterator[TraceRequest]:
+    """The workload from `shift_s` on, then its beginning: read twice rather than held."""
+    for request in source:
+        if request.arrival_s >= shift_s:
+            yield replace(request, arrival_s=request.arrival_s - shift_s)
+    for request in source:
+        if request.arrival_s >= shift_s:
+            return
+        yield replace(request, arrival_s=request.arrival_s + period_s - shift_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """Makes a request one of the `copy`-th of `copies` copies."""
+
+    copy: int
+    copies: int
+    compression: float
+
+    def __call__(self, request: TraceRequest) -> TraceRequest:
+        return replace(
+            request,
+            arrival_s=request.arrival_s / self.compression,
+            hash_ids=tuple(hash_id * self.copies + self.copy for hash_id in request.hash_ids),
+            session_id=request.session_id and f"{self.copy}/{request.session_id}",
+            program_id=request.program_id and f"{self.copy}/{request.program_id}",
+        )
