@@ -61,6 +61,15 @@ class Placed:
 
 
 @dataclass(slots=True)
+class DecodeChosen:
+    """The decode instance of a split request was chosen, or chosen anew, after it was placed."""
+
+    request_id: str
+    decode: InstanceId
+    at_s: float
+
+
+@dataclass(slots=True)
 class PrefillEnded:
     """The prompt's KV exists: on a split request, the prefill instance is done with it (bar the transfer)."""
 
@@ -92,6 +101,7 @@ Event = (
     | InstanceRole
     | EngineSample
     | Placed
+    | DecodeChosen
     | PrefillEnded
     | Progress
     | Finished

@@ -1,0 +1,293 @@
+"""The cluster as one fold over event records. Everything a decision reads comes from here."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointsman.core.events import (
+    DecodeChosen,
+    EngineSample,
+    Event,
+    Finished,
+    InstanceHealth,
+    InstanceLost,
+    InstanceRole,
+    InstanceSeen,
+    Placed,
+    PrefillEnded,
+    Progress,
+)
+from pointsman.core.instances import Instance, InstanceId, Role
+from pointsman.core.prefix import PrefixIndex
+from pointsman.core.rendezvous import stable_hash
+from pointsman.core.requests import RequestView
+from pointsman.core.view import Candidates, Loads, Stage
+
+UNKNOWN_CAPACITY_TOKENS = 500_000
+"""Prefix blocks are remembered for this many tokens where an engine's KV capacity is not known."""
+
+FIRST_SLOTS = 8
+"""Arrays begin with room for this many instances and double when it runs out."""
+
+GONE = -1
+
+
+class Placement:
+    """Where a running request is, and what it is accounted with: per side the tokens to prefill, and the context."""
+
+    __slots__ = ("context", "decode", "local_prompt", "output_tokens", "prefill", "remote_prompt", "request")
+
+    def __init__(self, request: RequestView, prefill: int, decode: int) -> None:
+        self.request = request
+        self.prefill = prefill
+        self.decode = decode
+        split = prefill != GONE
+        self.remote_prompt = request.prompt_tokens if split else 0
+        """Prompt tokens not computed yet on the prefill instance."""
+        self.local_prompt = 0 if split else request.prompt_tokens
+        """Prompt tokens not computed yet on the decode instance."""
+        self.context = request.prompt_tokens if split else 0
+        """Context tokens on the decode instance."""
+        self.output_tokens = 0
+
+
+class Cluster:
+    """Implements `ClusterView`; changed only by `apply`.
+
+    Events about instances or requests it does not know are ignored: with several writers a record may arrive
+    after the one that made it pointless.
+    """
+
+    __slots__ = (
+        "_available",
+        "_candidates",
+        "_free",
+        "_instances",
+        "_placed",
+        "_placements",
+        "_samples",
+        "_slots",
+        "address_hashes",
+        "loads",
+        "prefixes",
+    )
+
+    def __init__(self) -> None:
+        self.loads = Loads(FIRST_SLOTS)
+        self.prefixes = PrefixIndex(FIRST_SLOTS)
+        self.address_hashes: NDArray[np.uint64] = np.zeros(FIRST_SLOTS, np.uint64)
+        self._instances: dict[int, Instance] = {}
+        self._slots: dict[InstanceId, int] = {}
+        self._free: list[int] = list(range(FIRST_SLOTS - 1, -1, -1))
+        self._available: set[int] = set()
+        self._samples: dict[int, EngineSample] = {}
+        self._placements: dict[str, Placement] = {}
+        self._placed: dict[str, int] = {}
+        self._candidates: dict[tuple[str, Stage], Candidates] = {}
+
+    # --- reading
+
+    def candidates(self, model: str, stage: Stage) -> Candidates:
+        key = (model, stage)
+        found = self._candidates.get(key)
+        if found is None:
+            found = self._candidates[key] = self._find_candidates(model, stage)
+        return found
+
+    def _find_candidates(self, model: str, stage: Stage) -> Candidates:
+        slots = [
+            slot
+            for slot, instance in sorted(self._instances.items())
+            if slot in self._available and model in instance.models and _runs(instance, stage)
+        ]
+        return Candidates(slots, [self._instances[slot] for slot in slots])
+
+    def serves(self, model: str) -> bool:
+        return any(model in instance.models for instance in self._instances.values())
+
+    def instance(self, slot: int) -> Instance:
+        return self._instances[slot]
+
+    def slot_of(self, instance: InstanceId) -> int | None:
+        return self._slots.get(instance)
+
+    def placed(self, model: str) -> int:
+        return self._placed.get(model, 0)
+
+    def placement(self, request_id: str) -> Placement | None:
+        return self._placements.get(request_id)
+
+    def sample(self, instance: InstanceId, now_s: float, max_age_s: float) -> EngineSample | None:
+        """What the engine last said of itself, unless that is older than `max_age_s`."""
+        sample = self._samples.get(self._slots.get(instance, GONE))
+        return sample if sample is not None and now_s - sample.at_s <= max_age_s else None
+
+    def instances(self) -> Iterator[tuple[int, Instance, bool]]:
+        """Slot, facts and availability of every instance."""
+        for slot, instance in sorted(self._instances.items()):
+            yield slot, instance, slot in self._available
+
+    # --- folding
+
+    def apply(self, event: Event) -> None:
+        """Fold one record."""
+        if isinstance(event, Placed):
+            self._place(event)
+        elif isinstance(event, Progress):
+            self._progress(event)
+        elif isinstance(event, PrefillEnded):
+            self._end_prefill(event.request_id)
+        elif isinstance(event, Finished):
+            self._finish(event.request_id)
+        elif isinstance(event, DecodeChosen):
+            self._choose_decode(event)
+        elif isinstance(event, EngineSample):
+            slot = self._slots.get(event.id)
+            if slot is not None:
+                self._samples[slot] = event
+        elif isinstance(event, InstanceHealth):
+            slot = self._slots.get(event.id)
+            if slot is not None:
+                (self._available.add if event.available else self._available.discard)(slot)
+                self._candidates.clear()
+        elif isinstance(event, InstanceSeen):
+            self._see(event.instance)
+        elif isinstance(event, InstanceRole):
+            self._flip(event)
+        elif isinstance(event, InstanceLost):
+            self._lose(event.id)
+
+    def _place(self, event: Placed) -> None:
+        request = event.request
+        if request.request_id in self._placements:
+            return
+        prefill = self._slots.get(event.prefill, GONE) if event.prefill else GONE
+        decode = self._slots.get(event.decode, GONE) if event.decode else GONE
+        if prefill == GONE and decode == GONE:
+            return
+        self._placements[request.request_id] = Placement(request, prefill, decode)
+        self._placed[request.model] = self._placed.get(request.model, 0) + 1
+        self.loads.add(request, prefill, decode)
+        if request.block_hashes:
+            for slot in (prefill, decode):
+                if slot != GONE:
+                    self.prefixes.insert(slot, request.block_hashes, self._capacity_blocks(slot, request))
+
+    def _capacity_blocks(self, slot: int, request: RequestView) -> int:
+        tokens = self._instances[slot].kv_capacity_tokens or UNKNOWN_CAPACITY_TOKENS
+        return max(1, tokens // max(1, request.block_tokens))
+
+    def _end_prefill(self, request_id: str) -> None:
+        placement = self._placements.get(request_id)
+        if placement is None:
+            return
+        self._leave_prefill(placement)
+        if placement.local_prompt:
+            tokens, placement.local_prompt = placement.local_prompt, 0
+            placement.context += tokens
+            if placement.decode != GONE:
+                self.loads.prefill_tokens[placement.decode] -= tokens
+                self.loads.context_tokens[placement.decode] += tokens
+
+    def _leave_prefill(self, placement: Placement) -> None:
+        if placement.prefill != GONE:
+            self.loads.running[placement.prefill] -= 1
+            self.loads.prefill_tokens[placement.prefill] -= placement.remote_prompt
+            placement.prefill = GONE
+        placement.remote_prompt = 0
+
+    def _account_decode(self, placement: Placement, sign: int) -> None:
+        slot = placement.decode
+        if slot != GONE:
+            self.loads.running[slot] += sign
+            self.loads.prefill_tokens[slot] += sign * placement.local_prompt
+            self.loads.context_tokens[slot] += sign * placement.context
+
+    def _choose_decode(self, event: DecodeChosen) -> None:
+        placement = self._placements.get(event.request_id)
+        if placement is not None:
+            self._account_decode(placement, -1)
+            placement.decode = self._slots.get(event.decode, GONE)
+            self._account_decode(placement, 1)
+
+    def _progress(self, event: Progress) -> None:
+        placement = self._placements.get(event.request_id)
+        if placement is None or event.output_tokens <= placement.output_tokens:
+            return
+        more = event.output_tokens - placement.output_tokens
+        placement.output_tokens = event.output_tokens
+        placement.context += more
+        if placement.decode != GONE:
+            self.loads.context_tokens[placement.decode] += more
+
+    def _finish(self, request_id: str) -> None:
+        placement = self._placements.pop(request_id, None)
+        if placement is not None:
+            self._leave_prefill(placement)
+            self._account_decode(placement, -1)
+
+    def _see(self, instance: Instance) -> None:
+        slot = self._slots.get(instance.id)
+        if slot is None:
+            slot = self._allot()
+            self._slots[instance.id] = slot
+            self.address_hashes[slot] = stable_hash(instance.id.address)
+        self._instances[slot] = instance
+        self._candidates.clear()
+
+    def _allot(self) -> int:
+        if not self._free:
+            size = len(self.loads.running)
+            self.loads.grow(2 * size)
+            self.prefixes.grow(2 * size)
+            self.address_hashes = np.pad(self.address_hashes, (0, size))
+            self._free = list(range(2 * size - 1, size - 1, -1))
+        return self._free.pop()
+
+    def _flip(self, event: InstanceRole) -> None:
+        slot = self._slots.get(event.id)
+        if slot is None:
+            return
+        old = self._instances[slot]
+        self._instances[slot] = Instance(
+            id=old.id,
+            models=old.models,
+            role=event.role,
+            pool=old.pool,
+            capabilities=old.capabilities,
+            kv_capacity_tokens=old.kv_capacity_tokens,
+            max_running=old.max_running,
+        )
+        self._candidates.clear()
+
+    def _lose(self, instance: InstanceId) -> None:
+        slot = self._slots.pop(instance, None)
+        if slot is None:
+            return
+        del self._instances[slot]
+        self._available.discard(slot)
+        self._samples.pop(slot, None)
+        self._candidates.clear()
+        self.prefixes.forget(slot)
+        for placement in self._placements.values():
+            # What is accounted on the other side stays until the request's writer says how it ended.
+            if placement.prefill == slot:
+                placement.prefill = GONE
+            if placement.decode == slot:
+                placement.decode = GONE
+        for load in (self.loads.running, self.loads.prefill_tokens, self.loads.context_tokens):
+            load[slot] = 0
+        self._free.append(slot)
+
+
+def _runs(instance: Instance, stage: Stage) -> bool:
+    match stage:
+        case Stage.DECODE:
+            return instance.role is Role.DECODE
+        case Stage.ENTRY:
+            return instance.role is not Role.DECODE
+        case Stage.WHOLE:
+            return instance.role is Role.MIXED or (
+                instance.role is Role.DECODE and instance.capabilities.local_prefill
+            )

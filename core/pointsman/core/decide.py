@@ -1,0 +1,229 @@
+"""The one entry point of all decisions: what happens to the requests that wait, on this view, now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+import numpy as np
+
+from pointsman.core.cluster_draft import Draft
+from pointsman.core.decisions import Decision, Dispatch, Reject, RejectReason, Wait
+from pointsman.core.instances import InstanceId, Role
+from pointsman.core.placement.least_requests import LeastRequests
+from pointsman.core.placement.policy import Pick, Policy
+from pointsman.core.requests import RequestView
+from pointsman.core.view import Candidates, ClusterView, IntArray, Stage
+
+WAITS_FOR_ROOM = "every instance runs as many requests as it may"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRules:
+    """How requests of one model are placed."""
+
+    policy: Policy = field(default_factory=LeastRequests)
+    local_prefill_tokens: int = 256
+    """A prompt of which no more than this is not cached skips the prefill pool where the decode instance may
+    prefill: moving its KV would cost more than it saves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Everything configurable about decisions."""
+
+    models: dict[str, ModelRules] = field(default_factory=dict)
+    default: ModelRules = field(default_factory=ModelRules)
+    max_waiting: int = 1024
+    """Requests that may wait in the router; more are rejected."""
+    max_wait_s: float = 30.0
+    """Longest wait for a place on an instance that is full."""
+    max_wait_for_instance_s: float = 0.0
+    """Longest wait while nothing that serves the model is available."""
+    retry_after_s: float = 1.0
+
+    def of(self, model: str) -> ModelRules:
+        return self.models.get(model, self.default)
+
+
+def decide(
+    view: ClusterView, waiting: Sequence[RequestView], now: float, rng: Random, rules: Rules
+) -> list[Decision]:
+    """One decision per waiting request, in queue order.
+
+    Pure: with several requests each sees those before it as placed, on a draft of the loads. Instances that run
+    their `max_running` requests take no more; who finds all of them full waits.
+    """
+    if len(waiting) > 1:
+        waiting = sorted(waiting, key=queue_order)
+    decisions: list[Decision] = []
+    draft = Draft(view) if len(waiting) > 1 else None
+    full: set[tuple[str, bool]] = set()
+    waits = 0
+    for request in waiting:
+        kind = (request.model, request.may_split)
+        # Room only shrinks while we go down the queue: who comes after a waiting request of its kind waits too.
+        decision = (
+            _full(request, now, rules) if kind in full else place(draft or view, request, now, rng, rules)
+        )
+        if isinstance(decision, Wait):
+            waits += 1
+            if decision.why is WAITS_FOR_ROOM:
+                full.add(kind)
+            if waits > rules.max_waiting:
+                decision = Reject(
+                    request.request_id,
+                    RejectReason.QUEUE_FULL,
+                    f"{rules.max_waiting} requests wait already",
+                    rules.retry_after_s,
+                )
+        elif isinstance(decision, Dispatch) and draft is not None:
+            draft.place(request, decision)
+        decisions.append(decision)
+    return decisions
+
+
+def queue_order(request: RequestView) -> tuple[int, float]:
+    """Priority bands, higher first; first come, first served within one."""
+    return (-request.priority, request.arrived_s)
+
+
+def place(view: ClusterView, request: RequestView, now: float, rng: Random, rules: Rules) -> Decision:
+    """The decision for one request."""
+    if request.may_split:
+        entry = view.candidates(request.model, Stage.ENTRY)
+        decode = view.candidates(request.model, Stage.DECODE)
+        if entry.splits and len(decode):
+            return _place_split(view, request, entry, decode, now, rng, rules)
+    whole = view.candidates(request.model, Stage.WHOLE)
+    if not len(whole):
+        return _nowhere(view, request, now, rules)
+    slots = _with_room(view, request, whole)
+    if not len(slots):
+        return _full(request, now, rules)
+    policy = rules.of(request.model).policy
+    pick = policy.pick(view, request, slots, Stage.WHOLE, rng)
+    return _dispatch(request, None, view.instance(pick.slot).id, policy, len(slots), pick)
+
+
+def choose_decode(
+    view: ClusterView, request: RequestView, prefill: InstanceId, now: float, rng: Random, rules: Rules
+) -> Decision:
+    """The decode instance of a request whose prefill ran, or runs, on `prefill`."""
+    decode = view.candidates(request.model, Stage.DECODE)
+    if not len(decode):
+        return _nowhere(view, request, now, rules)
+    slots = _with_room(view, request, decode)
+    source = view.slot_of(prefill)
+    if source is not None and not decode.one_group:
+        slots = _partners(view, slots, source)
+    if not len(slots):
+        return _full(request, now, rules)
+    policy = rules.of(request.model).policy
+    pick = policy.pick(view, request, slots, Stage.DECODE, rng)
+    return _dispatch(request, prefill, view.instance(pick.slot).id, policy, len(slots), pick)
+
+
+def _place_split(
+    view: ClusterView,
+    request: RequestView,
+    entry: Candidates,
+    decode: Candidates,
+    now: float,
+    rng: Random,
+    rules: Rules,
+) -> Decision:
+    """A (prefill, decode) pair, or one instance that does both.
+
+    Decode first: whether the prefill pool is worth the transfer depends on what the decode instance has cached.
+    Mixed instances of the same model compete with the prefill pool for the whole request.
+    """
+    rule = rules.of(request.model)
+    policy = rule.policy
+    decode_slots = _with_room(view, request, decode)
+    if not len(decode_slots):
+        return _full(request, now, rules)
+    second = policy.pick(view, request, decode_slots, Stage.DECODE, rng)
+    target = view.instance(second.slot)
+    if target.capabilities.local_prefill:
+        uncached = _uncached_tokens(view, request, second.slot)
+        if uncached <= rule.local_prefill_tokens:
+            second.why = f"{uncached} tokens to prefill, not worth a transfer: {second.why}"
+            return _dispatch(request, None, target.id, policy, len(decode_slots), second)
+    entry_slots = _with_room(view, request, entry)
+    if not (entry.one_group and decode.one_group):
+        entry_slots = _partners(view, entry_slots, second.slot)
+    if not len(entry_slots):
+        return _full(request, now, rules)
+    first = policy.pick(view, request, entry_slots, Stage.ENTRY, rng)
+    chosen = view.instance(first.slot)
+    if chosen.role is Role.MIXED:
+        return _dispatch(request, None, chosen.id, policy, len(entry_slots), first)
+    both = Pick(second.slot, first.cost + second.cost, f"{first.why}, then {second.why}")
+    return _dispatch(request, chosen.id, target.id, policy, len(entry_slots) + len(decode_slots), both)
+
+
+def _with_room(view: ClusterView, request: RequestView, candidates: Candidates) -> IntArray:
+    """Candidates that run fewer requests than they may, but for those an earlier attempt failed on.
+
+    Where every candidate has failed already they all count again: one may have come back, attempts are bounded,
+    and a breaker takes the hopeless ones out of the candidates.
+    """
+    slots = candidates.slots
+    if candidates.caps is not None:
+        slots = slots[view.loads.running[slots] < candidates.caps]
+    if request.excluded:
+        untried = [slot for slot in slots if view.instance(int(slot)).id not in request.excluded]
+        if untried:
+            slots = np.array(untried, np.int64)
+    return slots
+
+
+def _partners(view: ClusterView, slots: IntArray, other: int) -> IntArray:
+    """Those that can exchange KV with `other`, and those that need not: mixed instances."""
+    group = view.instance(other).capabilities.transfer_group
+    partners = [
+        slot
+        for slot in slots
+        if view.instance(int(slot)).role is Role.MIXED
+        or view.instance(int(slot)).capabilities.transfer_group == group
+    ]
+    return np.array(partners, np.int64)
+
+
+def _uncached_tokens(view: ClusterView, request: RequestView, slot: int) -> int:
+    held = view.prefixes.held(slot, request.block_hashes)
+    return max(0, request.prompt_tokens - held * request.block_tokens)
+
+
+def _dispatch(
+    request: RequestView,
+    prefill: InstanceId | None,
+    decode: InstanceId,
+    policy: Policy,
+    candidates: int,
+    pick: Pick,
+) -> Dispatch:
+    return Dispatch(request.request_id, prefill, decode, policy.name, candidates, pick.cost, pick.why)
+
+
+def _full(request: RequestView, now: float, rules: Rules) -> Decision:
+    until = request.arrived_s + rules.max_wait_s
+    if now < until:
+        return Wait(request.request_id, until, WAITS_FOR_ROOM)
+    return Reject(
+        request.request_id,
+        RejectReason.DEADLINE,
+        f"no instance had room within {rules.max_wait_s:g} s",
+        rules.retry_after_s,
+    )
+
+
+def _nowhere(view: ClusterView, request: RequestView, now: float, rules: Rules) -> Decision:
+    if not view.serves(request.model):
+        why = f"no instance serves the model {request.model!r}"
+        return Reject(request.request_id, RejectReason.MODEL_NOT_FOUND, why)
+    until = request.arrived_s + rules.max_wait_for_instance_s
+    if now < until:
+        return Wait(request.request_id, until, "no instance that could take it is available")
+    why = f"no instance of {request.model!r} that could take it is available"
+    return Reject(request.request_id, RejectReason.NO_INSTANCE, why, rules.retry_after_s)

@@ -1,0 +1,45 @@
+"""Policies by the name they have in configuration and on the command line."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from pointsman.core.placement.least_requests import LeastRequests
+from pointsman.core.placement.least_tokens import LeastTokens
+from pointsman.core.placement.policy import Policy
+from pointsman.core.placement.power_of_two import PowerOfTwo
+from pointsman.core.placement.prefix_affinity import PrefixAffinity
+from pointsman.core.placement.random_choice import RandomChoice
+from pointsman.core.placement.round_robin import RoundRobin
+from pointsman.core.placement.session import Session
+
+POLICIES: Mapping[str, Callable[..., Policy]] = {
+    policy.name: policy
+    for policy in (
+        RoundRobin,
+        RandomChoice,
+        PowerOfTwo,
+        LeastRequests,
+        LeastTokens,
+        PrefixAffinity,
+        Session,
+    )
+}
+
+
+def make_policy(name: str, parameters: Mapping[str, Any] | None = None) -> Policy:
+    """A policy with its parameters.
+
+    Raises:
+        ValueError: unknown name or parameter; the message lists what there is.
+
+    """
+    parameters = parameters or {}
+    if name not in POLICIES:
+        raise ValueError(f"unknown policy {name!r}; there are {', '.join(sorted(POLICIES))}")
+    policy = POLICIES[name]
+    known = {field.name for field in fields(policy)}  # type: ignore[arg-type]
+    if unknown := sorted(set(parameters) - known):
+        has = ", ".join(sorted(known)) or "none"
+        raise ValueError(f"policy {name!r} has no parameter {', '.join(unknown)}; it has {has}")
+    return policy(**parameters)

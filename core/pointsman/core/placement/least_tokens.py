@@ -1,0 +1,26 @@
+"""The candidate with the fewest outstanding tokens."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+from pointsman.core.placement.policy import Pick, cheapest, outstanding_tokens
+from pointsman.core.requests import RequestView
+from pointsman.core.view import ClusterView, IntArray, Stage
+
+
+@dataclass(frozen=True)
+class LeastTokens:
+    """cost = prompt tokens still to prefill, plus context tokens being decoded, as far as the stage has them.
+
+    Requests differ in size a thousandfold, so tokens are the better count of work (AIBrix `throughput`, SGLang's
+    minimum-token load balancing of data-parallel ranks).
+    """
+
+    name: ClassVar[str] = "least_tokens"
+
+    def pick(
+        self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
+    ) -> Pick:
+        slot, cost = cheapest(slots, outstanding_tokens(view, slots, stage), rng)
+        return Pick(slot, cost, "fewest outstanding tokens")

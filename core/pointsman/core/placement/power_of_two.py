@@ -1,0 +1,35 @@
+"""The less loaded of two candidates drawn at random."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+from pointsman.core.placement.policy import Pick
+from pointsman.core.requests import RequestView
+from pointsman.core.view import ClusterView, IntArray, Stage
+
+
+@dataclass(frozen=True)
+class PowerOfTwo:
+    """Draw two, take the one with fewer requests; the first drawn on a tie.
+
+    Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (IEEE TPDS 2001); `power_of_two` of the
+    SGLang and vLLM routers.
+    """
+
+    name: ClassVar[str] = "power_of_two"
+
+    def pick(
+        self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
+    ) -> Pick:
+        running = view.loads.running
+        count = len(slots)
+        first = int(rng.random() * count)
+        if count == 1:
+            slot = int(slots[0])
+            return Pick(slot, float(running[slot]), "the only candidate")
+        second = int(rng.random() * (count - 1))
+        second += second >= first
+        one, other = int(slots[first]), int(slots[second])
+        chosen, left = (one, other) if running[one] <= running[other] else (other, one)
+        return Pick(chosen, float(running[chosen]), f"fewer requests than the other drawn ({running[left]})")

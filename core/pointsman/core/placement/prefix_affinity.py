@@ -1,0 +1,52 @@
+"""Where most of the prompt is cached, unless the load is out of balance."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+from pointsman.core.placement.policy import Pick, cheapest
+from pointsman.core.prefix import bit_set, members
+from pointsman.core.requests import RequestView
+from pointsman.core.view import ClusterView, IntArray, Stage
+
+
+@dataclass(frozen=True)
+class PrefixAffinity:
+    """SGLang router's `cache_aware`, on block hashes instead of characters.
+
+    1. Out of balance, max - min > balance_abs and max > balance_rel * min requests: fewest requests.
+    2. Else, if the best match covers more than `cache_threshold` of the prompt: the holder (fewest requests among
+       several).
+    3. Else the candidate whose index holds least, i.e. has most room for a new prefix.
+
+    Defaults are those of its command line: 0.3, 64, 1.5 (its library defaults: 0.5, 32, 1.1). On decode stages
+    the prefix is worth little and the rule is 1 without its condition.
+    Wrong when engines evict what the index still lists: the request then merely computes its prompt.
+    """
+
+    name: ClassVar[str] = "prefix_affinity"
+    cache_threshold: float = 0.3
+    balance_abs: int = 64
+    balance_rel: float = 1.5
+
+    def pick(
+        self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
+    ) -> Pick:
+        running = view.loads.running[slots]
+        if stage is Stage.DECODE:
+            slot, cost = cheapest(slots, running, rng)
+            return Pick(slot, cost, "fewest requests (decode)")
+        most, fewest = int(running.max()), int(running.min())
+        if most - fewest > self.balance_abs and most > self.balance_rel * fewest:
+            slot, cost = cheapest(slots, running, rng)
+            return Pick(slot, cost, f"out of balance ({fewest} to {most} requests): fewest requests")
+        hashes = request.block_hashes
+        if hashes:
+            match = view.prefixes.longest(hashes, bit_set(slots))
+            share = match.blocks / len(hashes)
+            if share > self.cache_threshold:
+                holding = members(match.holders, slots)
+                slot, _ = cheapest(slots[holding], running[holding], rng)
+                return Pick(slot, 1.0 - share, f"{match.blocks} of {len(hashes)} prefix blocks cached")
+        slot, cost = cheapest(slots, view.prefixes.sizes[slots], rng)
+        return Pick(slot, cost, "no prefix cached: most cache room")

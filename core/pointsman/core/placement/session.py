@@ -1,0 +1,29 @@
+"""The same instance for the same session."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+from pointsman.core.placement.least_requests import LeastRequests
+from pointsman.core.placement.policy import Pick
+from pointsman.core.rendezvous import highest
+from pointsman.core.requests import RequestView
+from pointsman.core.view import ClusterView, IntArray, Stage
+
+
+@dataclass(frozen=True)
+class Session:
+    """Rendezvous hashing of the session over the candidates: when an instance leaves, only its sessions move.
+
+    Requests without a session go to the fewest requests.
+    """
+
+    name: ClassVar[str] = "session"
+
+    def pick(
+        self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
+    ) -> Pick:
+        if not request.session:
+            return LeastRequests().pick(view, request, slots, stage, rng)
+        slot = int(slots[highest(request.session, view.address_hashes[slots])])
+        return Pick(slot, 0.0, "home of its session")

@@ -1,0 +1,109 @@
+"""What a decision may read of the cluster. Instances are numbered by slot; loads are arrays over slots."""
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointsman.core.instances import Instance, InstanceId, Role
+from pointsman.core.prefix import PrefixIndex
+from pointsman.core.requests import RequestView
+
+IntArray = NDArray[np.int64]
+
+
+class Stage(Enum):
+    """Which part of a request a candidate would run."""
+
+    WHOLE = auto()
+    """Prefill and decode: mixed instances, and decode instances that may prefill."""
+    ENTRY = auto()
+    """Where a request that may be split begins: prefill and mixed instances."""
+    DECODE = auto()
+
+
+class Loads:
+    """What is placed on each slot and not finished, from the routers' own records.
+
+    running: requests; prefill_tokens: prompt tokens not computed yet; context_tokens: KV tokens of requests that
+    decode, or will once their prefill elsewhere has ended.
+    """
+
+    __slots__ = ("context_tokens", "prefill_tokens", "running")
+
+    def __init__(self, slots: int) -> None:
+        self.running: IntArray = np.zeros(slots, np.int64)
+        self.prefill_tokens: IntArray = np.zeros(slots, np.int64)
+        self.context_tokens: IntArray = np.zeros(slots, np.int64)
+
+    def copy(self) -> "Loads":
+        twin = Loads(0)
+        twin.running = self.running.copy()
+        twin.prefill_tokens = self.prefill_tokens.copy()
+        twin.context_tokens = self.context_tokens.copy()
+        return twin
+
+    def grow(self, slots: int) -> None:
+        more = slots - len(self.running)
+        self.running = np.pad(self.running, (0, more))
+        self.prefill_tokens = np.pad(self.prefill_tokens, (0, more))
+        self.context_tokens = np.pad(self.context_tokens, (0, more))
+
+    def add(self, request: RequestView, prefill: int, decode: int) -> None:
+        """Account a placement; slot -1: none."""
+        tokens = request.prompt_tokens
+        if prefill >= 0:
+            self.running[prefill] += 1
+            self.prefill_tokens[prefill] += tokens
+            if decode >= 0:
+                self.running[decode] += 1
+                self.context_tokens[decode] += tokens
+        else:
+            self.running[decode] += 1
+            self.prefill_tokens[decode] += tokens
+
+
+class Candidates:
+    """The slots that could take one stage of one model's requests now. Rebuilt only when an instance changes."""
+
+    __slots__ = ("caps", "one_group", "slots", "splits")
+
+    def __init__(self, slots: Sequence[int], instances: Sequence[Instance]) -> None:
+        self.slots: IntArray = np.array(slots, np.int64)
+        self.caps: IntArray | None = None
+        """Most requests each may run at once, or None when none is limited."""
+        if any(instance.max_running for instance in instances):
+            unlimited = np.iinfo(np.int64).max
+            self.caps = np.array([instance.max_running or unlimited for instance in instances], np.int64)
+        self.one_group = len({instance.capabilities.transfer_group for instance in instances}) <= 1
+        self.splits = any(instance.role is Role.PREFILL for instance in instances)
+        """Whether a prefill instance is among them."""
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+
+class ClusterView(Protocol):
+    """Read-only: decisions are values, and the fold over event records alone changes the cluster."""
+
+    @property
+    def loads(self) -> Loads: ...
+    @property
+    def prefixes(self) -> PrefixIndex: ...
+    @property
+    def address_hashes(self) -> NDArray[np.uint64]:
+        """Per slot a hash of the instance's address that is the same in every process."""
+        ...
+
+    def candidates(self, model: str, stage: Stage) -> Candidates:
+        """The available instances for a stage."""
+
+    def serves(self, model: str) -> bool:
+        """Whether any instance, available or not, serves the model."""
+
+    def instance(self, slot: int) -> Instance: ...
+    def slot_of(self, instance: InstanceId) -> int | None: ...
+    def placed(self, model: str) -> int:
+        """Requests of the model placed so far; the clock of rotating policies."""

@@ -1,0 +1,134 @@
+"""The router's shell around `core.decide`: it keeps the view, the queue and the clock, and decides nothing."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Protocol
+
+from pointsman.core.cluster import Cluster
+from pointsman.core.decide import Rules, choose_decode, decide
+from pointsman.core.decisions import Decision, Dispatch, Reject, RejectReason, Wait
+from pointsman.core.events import (
+    DecodeChosen,
+    EngineSample,
+    Event,
+    Finished,
+    Placed,
+    PrefillEnded,
+    Progress,
+)
+from pointsman.core.requests import RequestView
+
+Answer = Dispatch | Reject
+OnDecision = Callable[[Answer], None]
+
+
+class Log(Protocol):
+    """Where the router's own records go for others to fold. Appending never blocks and never fails."""
+
+    def append(self, event: Event) -> None: ...
+
+
+class Brain:
+    """Every method is synchronous: the hot path awaits nothing but the client and the engine."""
+
+    __slots__ = ("_clock", "_deciding", "_log", "_rng", "_waiting", "cluster", "rules")
+
+    def __init__(self, rules: Rules, clock: Callable[[], float], rng: Random, log: Log | None = None) -> None:
+        """`clock` gives monotonic seconds; `rules` may be replaced at any time."""
+        self.rules = rules
+        self.cluster = Cluster()
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self._waiting: dict[str, tuple[RequestView, OnDecision]] = {}
+        self._deciding = False
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiting)
+
+    def record(self, event: Event) -> None:
+        """Fold an event, and decide about waiting requests if it could have made room."""
+        self.cluster.apply(event)
+        if self._log is not None:
+            self._log.append(event)
+        if self._waiting and not isinstance(event, (Placed, Progress, EngineSample)):
+            self.reconsider()
+
+    def submit(self, request: RequestView, on_decision: OnDecision) -> None:
+        """Decide about a new request.
+
+        `on_decision` is called before this returns, or later if the request waits; once in any case, unless it
+        is withdrawn. A dispatched request is recorded as placed before the call.
+        """
+        if self._waiting:
+            self._waiting[request.request_id] = (request, on_decision)
+            self.reconsider()
+            return
+        (decision,) = decide(self.cluster, (request,), self._clock(), self._rng, self.rules)
+        if isinstance(decision, Wait):
+            self._waiting[request.request_id] = (request, on_decision)
+        else:
+            self._carry_out(request, decision, on_decision)
+
+    def reconsider(self) -> None:
+        """Decide about all waiting requests: after an event, and on a timer for those whose wait ran out."""
+        if self._deciding:  # a callback recorded an event; the loop below sees its effect
+            return
+        self._deciding = True
+        try:
+            self._settle()
+        finally:
+            self._deciding = False
+
+    def _settle(self) -> None:
+        settled = True
+        while settled and self._waiting:
+            settled = False
+            requests = [request for request, _ in self._waiting.values()]
+            for decision in decide(self.cluster, requests, self._clock(), self._rng, self.rules):
+                if isinstance(decision, Wait):
+                    continue
+                entry = self._waiting.pop(decision.request_id, None)
+                if entry is not None:
+                    settled = True
+                    request, on_decision = entry
+                    self._carry_out(request, decision, on_decision)
+
+    def choose_decode(self, request_id: str) -> Answer:
+        """The decode instance for a placed request whose prefill leg has an instance; recorded when found."""
+        placement = self.cluster.placement(request_id)
+        if placement is None or placement.prefill < 0:
+            return Reject(request_id, RejectReason.NO_INSTANCE, "its prefill instance is gone")
+        prefill = self.cluster.instance(placement.prefill).id
+        decision = choose_decode(
+            self.cluster, placement.request, prefill, self._clock(), self._rng, self.rules
+        )
+        if isinstance(decision, Dispatch) and decision.decode is not None:
+            self.record(DecodeChosen(request_id, decision.decode, self._clock()))
+            return decision
+        return Reject(
+            request_id,
+            RejectReason.NO_INSTANCE,
+            "no decode instance can take it now",
+            self.rules.retry_after_s,
+        )
+
+    def prefill_ended(self, request_id: str) -> None:
+        self.record(PrefillEnded(request_id, self._clock()))
+
+    def finished(self, request_id: str, *, completed: bool) -> None:
+        self.record(Finished(request_id, self._clock(), completed))
+
+    def withdraw(self, request_id: str) -> None:
+        """The client left, whether its request waits or runs."""
+        if self._waiting.pop(request_id, None) is None:
+            self.finished(request_id, completed=False)
+
+    def _carry_out(self, request: RequestView, decision: Decision, on_decision: OnDecision) -> None:
+        if isinstance(decision, Dispatch):
+            self.record(Placed(request, decision.prefill, decision.decode, self._clock()))
+            on_decision(decision)
+        elif isinstance(decision, Reject):
+            on_decision(decision)

@@ -1,0 +1,148 @@
+"""Each policy against its published rule, in tables of named cases."""
+
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+
+import numpy as np
+import pytest
+
+from pointsman.core.cluster import Cluster
+from pointsman.core.events import Placed
+from pointsman.core.placement.catalogue import POLICIES, make_policy
+from pointsman.core.requests import RequestView
+from pointsman.core.view import Stage
+
+MakeCluster = Callable[..., Cluster]
+MakeRequest = Callable[..., RequestView]
+
+
+def loaded(cluster: Cluster, running: list[int] | None = None, tokens: list[int] | None = None) -> Cluster:
+    for slot, count in enumerate(running or []):
+        cluster.loads.running[slot] = count
+    for slot, count in enumerate(tokens or []):
+        cluster.loads.prefill_tokens[slot] = count
+    return cluster
+
+
+def chosen(name: str, cluster: Cluster, request: RequestView, seed: int = 0, **parameters: object) -> int:
+    slots = cluster.candidates("m", Stage.WHOLE).slots
+    return make_policy(name, parameters).pick(cluster, request, slots, Stage.WHOLE, Random(seed)).slot
+
+
+def test_round_robin_takes_turns(make_cluster: MakeCluster, make_request: MakeRequest) -> None:
+    cluster = make_cluster("mixed", "mixed", "mixed")
+    turns = []
+    for number in range(6):
+        request = make_request(f"r{number}")
+        slot = chosen("round_robin", cluster, request)
+        turns.append(slot)
+        cluster.apply(Placed(request, None, cluster.instance(slot).id, 0.0))
+    assert turns == [0, 1, 2, 0, 1, 2]
+
+
+def test_random_uses_every_candidate_about_equally(
+    make_cluster: MakeCluster, make_request: MakeRequest
+) -> None:
+    cluster = make_cluster("mixed", "mixed", "mixed")
+    counts = Counter(chosen("random", cluster, make_request(), seed) for seed in range(600))
+    assert set(counts) == {0, 1, 2}
+    assert min(counts.values()) > 150
+
+
+def test_power_of_two_never_takes_the_most_loaded(
+    make_cluster: MakeCluster, make_request: MakeRequest
+) -> None:
+    cluster = loaded(make_cluster("mixed", "mixed", "mixed"), running=[5, 9, 7])
+    counts = Counter(chosen("power_of_two", cluster, make_request(), seed) for seed in range(300))
+    assert set(counts) == {0, 2}
+    assert counts[0] > counts[2]
+
+
+@pytest.mark.parametrize(
+    ("policy", "running", "tokens", "expected"),
+    [
+        ("least_requests", [3, 1, 2], [0, 900, 0], {1}),
+        ("least_requests", [2, 1, 1], [0, 0, 0], {1, 2}),
+        ("least_tokens", [0, 9, 0], [700, 100, 500], {1}),
+        ("least_tokens", [0, 0, 0], [10, 10, 20], {0, 1}),
+    ],
+)
+def test_least_loaded(
+    policy: str,
+    running: list[int],
+    tokens: list[int],
+    expected: set[int],
+    make_cluster: MakeCluster,
+    make_request: MakeRequest,
+) -> None:
+    cluster = loaded(make_cluster("mixed", "mixed", "mixed"), running, tokens)
+    assert {chosen(policy, cluster, make_request(), seed) for seed in range(40)} == expected
+
+
+@pytest.mark.parametrize(
+    ("case", "running", "cached", "expected"),
+    [
+        ("the holder of enough of the prompt", [9, 2], {0: 2}, 0),
+        ("too little cached: most cache room", [2, 2], {0: 1}, 1),
+        ("out of balance: fewest requests", [90, 2], {0: 4}, 1),
+        ("a large difference that is small relatively is balance", [300, 220], {0: 4}, 0),
+        ("fewest requests among several holders", [5, 4], {0: 3, 1: 3}, 1),
+    ],
+)
+def test_prefix_affinity(
+    case: str,
+    running: list[int],
+    cached: dict[int, int],
+    expected: int,
+    make_cluster: MakeCluster,
+    make_request: MakeRequest,
+) -> None:
+    cluster = loaded(make_cluster("mixed", "mixed"), running)
+    hashes = (11, 12, 13, 14)
+    for slot, blocks in cached.items():
+        cluster.prefixes.insert(slot, hashes[:blocks], 100)
+    request = make_request(block_hashes=hashes, block_tokens=16)
+    assert chosen("prefix_affinity", cluster, request) == expected, case
+
+
+def test_a_session_stays_and_only_a_lost_instances_sessions_move(
+    make_cluster: MakeCluster, make_request: MakeRequest
+) -> None:
+    cluster = make_cluster("mixed", "mixed", "mixed", "mixed")
+    requests = [make_request(session=f"s{number}") for number in range(60)]
+    home = [chosen("session", cluster, request) for request in requests]
+    assert len(set(home)) == 4
+    without = np.array([0, 1, 3], np.int64)
+    policy = make_policy("session")
+    for request, before in zip(requests, home, strict=True):
+        after = policy.pick(cluster, request, without, Stage.WHOLE, Random(1)).slot
+        assert after == before if before != 2 else after != 2
+
+
+def test_without_a_session_it_is_the_fewest_requests(
+    make_cluster: MakeCluster, make_request: MakeRequest
+) -> None:
+    cluster = loaded(make_cluster("mixed", "mixed"), running=[4, 1])
+    assert chosen("session", cluster, make_request()) == 1
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_every_policy_picks_a_candidate_on_every_stage(
+    name: str, make_cluster: MakeCluster, make_request: MakeRequest
+) -> None:
+    cluster = make_cluster("mixed", "mixed", "mixed", "mixed")
+    slots = np.array([1, 3], np.int64)
+    request = make_request(block_hashes=(1, 2), block_tokens=16, session="s")
+    for stage in Stage:
+        for seed in range(10):
+            pick = make_policy(name).pick(cluster, request, slots, stage, Random(seed))
+            assert pick.slot in (1, 3)
+            assert pick.why
+
+
+def test_unknown_names_say_what_there_is() -> None:
+    with pytest.raises(ValueError, match="unknown policy 'best'; there are least_requests, "):
+        make_policy("best")
+    with pytest.raises(ValueError, match="'prefix_affinity' has no parameter depth; it has balance_abs"):
+        make_policy("prefix_affinity", {"depth": 3})
