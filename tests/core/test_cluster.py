@@ -23,7 +23,6 @@ from pointsman.core.events import (
 )
 from pointsman.core.instances import Instance, InstanceId, Role
 from pointsman.core.requests import RequestView
-from pointsman.core.view import Stage
 
 
 def request(name: str, tokens: int = 100) -> RequestView:
@@ -96,13 +95,13 @@ def test_a_restarted_engine_is_another_instance() -> None:
 
 def test_candidates_follow_role_and_availability() -> None:
     cluster = clustered(2)
-    assert list(cluster.candidates("m", Stage.WHOLE).slots) == [0, 1]
+    assert list(cluster.candidates("m").whole.slots) == [0, 1]
     cluster.apply(InstanceHealth(ids(2)[0], available=False))
-    assert list(cluster.candidates("m", Stage.WHOLE).slots) == [1]
+    assert list(cluster.candidates("m").whole.slots) == [1]
     cluster.apply(InstanceRole(ids(2)[1], Role.PREFILL))
-    assert list(cluster.candidates("m", Stage.WHOLE).slots) == []
-    assert list(cluster.candidates("m", Stage.ENTRY).slots) == [1]
-    assert list(cluster.candidates("other", Stage.ENTRY).slots) == []
+    assert list(cluster.candidates("m").whole.slots) == []
+    assert list(cluster.candidates("m").entry.slots) == [1]
+    assert list(cluster.candidates("other").entry.slots) == []
 
 
 def test_old_samples_age_out_and_absent_figures_stay_absent() -> None:
@@ -117,7 +116,7 @@ def test_old_samples_age_out_and_absent_figures_stay_absent() -> None:
 @pytest.mark.parametrize("count", [8, 9, 40])
 def test_it_grows_with_the_cluster(count: int) -> None:
     cluster = clustered(count)
-    assert len(cluster.candidates("m", Stage.WHOLE)) == count
+    assert len(cluster.candidates("m").whole) == count
     assert len(cluster.loads.running) >= count
 
 

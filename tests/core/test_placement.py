@@ -26,7 +26,7 @@ def loaded(cluster: Cluster, running: list[int] | None = None, tokens: list[int]
 
 
 def chosen(name: str, cluster: Cluster, request: RequestView, seed: int = 0, **parameters: object) -> int:
-    slots = cluster.candidates("m", Stage.WHOLE).slots
+    slots = cluster.candidates("m").whole.slots
     return make_policy(name, parameters).pick(cluster, request, slots, Stage.WHOLE, Random(seed)).slot
 
 

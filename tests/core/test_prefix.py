@@ -4,9 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.core.prefix import NO_MATCH, PrefixIndex, bit_set, members
-
-EVERYONE = (1 << 64) - 1
+from pointsman.core.prefix import EVERYONE, NO_MATCH, PrefixIndex, bit_set, members
 
 
 def test_longest_prefix_and_who_holds_it() -> None:
@@ -63,4 +61,4 @@ def test_bit_sets(one: set[int], other: set[int]) -> None:
     slots = np.array(sorted(one), np.int64)
     assert bit_set(slots) == sum(1 << slot for slot in one)
     bits = sum(1 << slot for slot in other)
-    assert list(members(bits, slots)) == [slot in other for slot in sorted(one)]
+    assert list(members(bits, slots)) == sorted(one & other)

@@ -18,11 +18,11 @@ from pointsman.core.events import (
     PrefillEnded,
     Progress,
 )
-from pointsman.core.instances import Instance, InstanceId, Role
+from pointsman.core.instances import Instance, InstanceId
 from pointsman.core.prefix import PrefixIndex
 from pointsman.core.rendezvous import stable_hash
 from pointsman.core.requests import RequestView
-from pointsman.core.view import Candidates, Loads, Stage
+from pointsman.core.view import Candidates, Loads
 
 UNKNOWN_CAPACITY_TOKENS = 500_000
 """Prefix blocks are remembered for this many tokens where an engine's KV capacity is not known."""
@@ -84,27 +84,19 @@ class Cluster:
         self._samples: dict[int, EngineSample] = {}
         self._placements: dict[str, Placement] = {}
         self._placed: dict[str, int] = {}
-        self._candidates: dict[tuple[str, Stage], Candidates] = {}
+        self._candidates: dict[str, Candidates] = {}
 
     # --- reading
 
-    def candidates(self, model: str, stage: Stage) -> Candidates:
-        key = (model, stage)
-        found = self._candidates.get(key)
+    def candidates(self, model: str) -> Candidates:
+        found = self._candidates.get(model)
         if found is None:
-            found = self._candidates[key] = self._find_candidates(model, stage)
+            serving = {slot: i for slot, i in sorted(self._instances.items()) if model in i.models}
+            available = {slot: i for slot, i in serving.items() if slot in self._available}
+            found = Candidates(available, served=bool(serving))
+            if serving:  # else any client could grow the memo with made-up names
+                self._candidates[model] = found
         return found
-
-    def _find_candidates(self, model: str, stage: Stage) -> Candidates:
-        slots = [
-            slot
-            for slot, instance in sorted(self._instances.items())
-            if slot in self._available and model in instance.models and _runs(instance, stage)
-        ]
-        return Candidates(slots, [self._instances[slot] for slot in slots])
-
-    def serves(self, model: str) -> bool:
-        return any(model in instance.models for instance in self._instances.values())
 
     def instance(self, slot: int) -> Instance:
         return self._instances[slot]
@@ -279,15 +271,3 @@ class Cluster:
         for load in (self.loads.running, self.loads.prefill_tokens, self.loads.context_tokens):
             load[slot] = 0
         self._free.append(slot)
-
-
-def _runs(instance: Instance, stage: Stage) -> bool:
-    match stage:
-        case Stage.DECODE:
-            return instance.role is Role.DECODE
-        case Stage.ENTRY:
-            return instance.role is not Role.DECODE
-        case Stage.WHOLE:
-            return instance.role is Role.MIXED or (
-                instance.role is Role.DECODE and instance.capabilities.local_prefill
-            )

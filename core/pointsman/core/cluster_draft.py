@@ -7,7 +7,7 @@ from pointsman.core.decisions import Dispatch
 from pointsman.core.instances import Instance, InstanceId
 from pointsman.core.prefix import PrefixIndex
 from pointsman.core.requests import RequestView
-from pointsman.core.view import Candidates, ClusterView, Stage
+from pointsman.core.view import Candidates, ClusterView
 
 NONE = -1
 
@@ -42,11 +42,8 @@ class Draft:
     def address_hashes(self) -> NDArray[np.uint64]:
         return self._view.address_hashes
 
-    def candidates(self, model: str, stage: Stage) -> Candidates:
-        return self._view.candidates(model, stage)
-
-    def serves(self, model: str) -> bool:
-        return self._view.serves(model)
+    def candidates(self, model: str) -> Candidates:
+        return self._view.candidates(model)
 
     def instance(self, slot: int) -> Instance:
         return self._view.instance(slot)

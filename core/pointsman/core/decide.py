@@ -12,7 +12,7 @@ from pointsman.core.instances import InstanceId, Role
 from pointsman.core.placement.least_requests import LeastRequests
 from pointsman.core.placement.policy import Pick, Policy
 from pointsman.core.requests import RequestView
-from pointsman.core.view import Candidates, ClusterView, IntArray, Stage
+from pointsman.core.view import Candidates, ClusterView, Group, IntArray, Stage
 
 WAITS_FOR_ROOM = "every instance runs as many requests as it may"
 
@@ -89,12 +89,10 @@ def queue_order(request: RequestView) -> tuple[int, float]:
 
 def place(view: ClusterView, request: RequestView, now: float, rng: Random, rules: Rules) -> Decision:
     """The decision for one request."""
-    if request.may_split:
-        entry = view.candidates(request.model, Stage.ENTRY)
-        decode = view.candidates(request.model, Stage.DECODE)
-        if entry.splits and len(decode):
-            return _place_split(view, request, entry, decode, now, rng, rules)
-    whole = view.candidates(request.model, Stage.WHOLE)
+    candidates = view.candidates(request.model)
+    if request.may_split and candidates.entry.splits and len(candidates.decode):
+        return _place_split(view, request, candidates, now, rng, rules)
+    whole = candidates.whole
     if not len(whole):
         return _nowhere(view, request, now, rules)
     slots = _with_room(view, request, whole)
@@ -109,12 +107,12 @@ def choose_decode(
     view: ClusterView, request: RequestView, prefill: InstanceId, now: float, rng: Random, rules: Rules
 ) -> Decision:
     """The decode instance of a request whose prefill ran, or runs, on `prefill`."""
-    decode = view.candidates(request.model, Stage.DECODE)
+    decode = view.candidates(request.model).decode
     if not len(decode):
         return _nowhere(view, request, now, rules)
     slots = _with_room(view, request, decode)
     source = view.slot_of(prefill)
-    if source is not None and not decode.one_group:
+    if source is not None and not decode.one_transfer_group:
         slots = _partners(view, slots, source)
     if not len(slots):
         return _full(request, now, rules)
@@ -126,8 +124,7 @@ def choose_decode(
 def _place_split(
     view: ClusterView,
     request: RequestView,
-    entry: Candidates,
-    decode: Candidates,
+    candidates: Candidates,
     now: float,
     rng: Random,
     rules: Rules,
@@ -139,6 +136,7 @@ def _place_split(
     """
     rule = rules.of(request.model)
     policy = rule.policy
+    entry, decode = candidates.entry, candidates.decode
     decode_slots = _with_room(view, request, decode)
     if not len(decode_slots):
         return _full(request, now, rules)
@@ -150,7 +148,7 @@ def _place_split(
             second.why = f"{uncached} tokens to prefill, not worth a transfer: {second.why}"
             return _dispatch(request, None, target.id, policy, len(decode_slots), second)
     entry_slots = _with_room(view, request, entry)
-    if not (entry.one_group and decode.one_group):
+    if not (entry.one_transfer_group and decode.one_transfer_group):
         entry_slots = _partners(view, entry_slots, second.slot)
     if not len(entry_slots):
         return _full(request, now, rules)
@@ -162,15 +160,15 @@ def _place_split(
     return _dispatch(request, chosen.id, target.id, policy, len(entry_slots) + len(decode_slots), both)
 
 
-def _with_room(view: ClusterView, request: RequestView, candidates: Candidates) -> IntArray:
-    """Candidates that run fewer requests than they may, but for those an earlier attempt failed on.
+def _with_room(view: ClusterView, request: RequestView, group: Group) -> IntArray:
+    """Members that run fewer requests than they may, but for those an earlier attempt failed on.
 
-    Where every candidate has failed already they all count again: one may have come back, attempts are bounded,
-    and a breaker takes the hopeless ones out of the candidates.
+    Where every member has failed already they all count again: one may have come back, attempts are bounded,
+    and a breaker takes the hopeless ones out of the group.
     """
-    slots = candidates.slots
-    if candidates.caps is not None:
-        slots = slots[view.loads.running[slots] < candidates.caps]
+    slots = group.slots
+    if group.caps is not None:
+        slots = slots[view.loads.running[slots] < group.caps]
     if request.excluded:
         untried = [slot for slot in slots if view.instance(int(slot)).id not in request.excluded]
         if untried:
@@ -219,7 +217,7 @@ def _full(request: RequestView, now: float, rules: Rules) -> Decision:
 
 
 def _nowhere(view: ClusterView, request: RequestView, now: float, rules: Rules) -> Decision:
-    if not view.serves(request.model):
+    if not view.candidates(request.model).served:
         why = f"no instance serves the model {request.model!r}"
         return Reject(request.request_id, RejectReason.MODEL_NOT_FOUND, why)
     until = request.arrived_s + rules.max_wait_for_instance_s

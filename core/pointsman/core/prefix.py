@@ -24,20 +24,29 @@ class Match(NamedTuple):
 NO_MATCH = Match(0, 0)
 
 
+EVERYONE = -1
+"""All slots, as a bit set."""
+
+FEW = 64
+"""Up to here a Python loop over slots beats numpy's fixed cost per call."""
+
+
 def bit_set(slots: NDArray[np.int64]) -> int:
     """The slots as an integer with those bits set."""
-    flags = np.zeros(int(slots.max()) + 1 if len(slots) else 1, np.uint8)
+    if len(slots) <= FEW:
+        return sum([1 << slot for slot in slots.tolist()])
+    flags = np.zeros(int(slots.max()) + 1, np.uint8)
     flags[slots] = 1
     return int.from_bytes(np.packbits(flags, bitorder="little").tobytes(), "little")
 
 
-def members(bits: int, slots: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """For each of `slots`, whether its bit is set."""
-    if not len(slots):
-        return np.zeros(0, np.bool_)
+def members(bits: int, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of `slots` whose bit is set."""
+    if len(slots) <= FEW:
+        return np.array([slot for slot in slots.tolist() if bits >> slot & 1], np.int64)
     size = max(int(slots.max()) // 8 + 1, (bits.bit_length() + 7) // 8)
     flags = np.unpackbits(np.frombuffer(bits.to_bytes(size, "little"), np.uint8), bitorder="little")
-    return flags[slots].astype(np.bool_)
+    return slots[flags[slots].astype(np.bool_)]
 
 
 class PrefixIndex:
@@ -81,7 +90,7 @@ class PrefixIndex:
             self._drop(block, bit)
         self.sizes[slot] = 0
 
-    def longest(self, hashes: Sequence[int], among: int) -> Match:
+    def longest(self, hashes: Sequence[int], among: int = EVERYONE) -> Match:
         """The longest prefix held by a slot of the bit set `among`."""
         found, depth = 0, 0
         holders = self._holders

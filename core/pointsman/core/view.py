@@ -1,6 +1,6 @@
 """What a decision may read of the cluster. Instances are numbered by slot; loads are arrays over slots."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Protocol
 
@@ -65,24 +65,43 @@ class Loads:
             self.prefill_tokens[decode] += tokens
 
 
-class Candidates:
-    """The slots that could take one stage of one model's requests now. Rebuilt only when an instance changes."""
+class Group:
+    """Available instances that could take one stage of a request."""
 
-    __slots__ = ("caps", "one_group", "slots", "splits")
+    __slots__ = ("caps", "one_transfer_group", "slots", "splits")
 
-    def __init__(self, slots: Sequence[int], instances: Sequence[Instance]) -> None:
-        self.slots: IntArray = np.array(slots, np.int64)
+    def __init__(self, members: Mapping[int, Instance]) -> None:
+        self.slots: IntArray = np.array(list(members), np.int64)
         self.caps: IntArray | None = None
         """Most requests each may run at once, or None when none is limited."""
-        if any(instance.max_running for instance in instances):
+        if any(instance.max_running for instance in members.values()):
             unlimited = np.iinfo(np.int64).max
-            self.caps = np.array([instance.max_running or unlimited for instance in instances], np.int64)
-        self.one_group = len({instance.capabilities.transfer_group for instance in instances}) <= 1
-        self.splits = any(instance.role is Role.PREFILL for instance in instances)
+            self.caps = np.array([i.max_running or unlimited for i in members.values()], np.int64)
+        self.one_transfer_group = len({i.capabilities.transfer_group for i in members.values()}) <= 1
+        self.splits = any(instance.role is Role.PREFILL for instance in members.values())
         """Whether a prefill instance is among them."""
 
     def __len__(self) -> int:
         return len(self.slots)
+
+
+class Candidates:
+    """Who could serve a model now, by stage. Rebuilt only when an instance changes."""
+
+    __slots__ = ("decode", "entry", "served", "whole")
+
+    def __init__(self, available: Mapping[int, Instance], *, served: bool) -> None:
+        self.served = served
+        """Whether any instance, available or not, serves the model."""
+        self.whole = Group({slot: i for slot, i in available.items() if _runs_whole(i)})
+        self.entry = Group({slot: i for slot, i in available.items() if i.role is not Role.DECODE})
+        self.decode = Group({slot: i for slot, i in available.items() if i.role is Role.DECODE})
+
+
+def _runs_whole(instance: Instance) -> bool:
+    return instance.role is Role.MIXED or (
+        instance.role is Role.DECODE and instance.capabilities.local_prefill
+    )
 
 
 class ClusterView(Protocol):
@@ -97,12 +116,7 @@ class ClusterView(Protocol):
         """Per slot a hash of the instance's address that is the same in every process."""
         ...
 
-    def candidates(self, model: str, stage: Stage) -> Candidates:
-        """The available instances for a stage."""
-
-    def serves(self, model: str) -> bool:
-        """Whether any instance, available or not, serves the model."""
-
+    def candidates(self, model: str) -> Candidates: ...
     def instance(self, slot: int) -> Instance: ...
     def slot_of(self, instance: InstanceId) -> int | None: ...
     def placed(self, model: str) -> int:

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-import numpy as np
-
 from pointsman.core.requests import RequestView
 from pointsman.core.view import ClusterView, IntArray, Stage
 
@@ -33,11 +31,12 @@ class Policy(Protocol):
 
 def cheapest(slots: IntArray, cost: IntArray, rng: Random) -> tuple[int, int]:
     """Slot and cost of a cheapest candidate; ties are broken at random, so that equals share the load."""
-    best = int(cost.argmin())
-    least = cost[best]
-    ties = np.flatnonzero(cost == least)
-    if len(ties) > 1:
-        best = int(ties[int(rng.random() * len(ties))])
+    if len(slots) == 1:
+        return int(slots[0]), int(cost[0])
+    least = cost[cost.argmin()]
+    ties = (cost == least).nonzero()[0]
+    count = len(ties)
+    best = ties[int(rng.random() * count)] if count > 1 else ties[0]
     return int(slots[best]), int(least)
 
 

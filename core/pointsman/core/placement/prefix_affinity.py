@@ -32,21 +32,30 @@ class PrefixAffinity:
     def pick(
         self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
     ) -> Pick:
-        running = view.loads.running[slots]
         if stage is Stage.DECODE:
-            slot, cost = cheapest(slots, running, rng)
+            slot, cost = cheapest(slots, view.loads.running[slots], rng)
             return Pick(slot, cost, "fewest requests (decode)")
-        most, fewest = int(running.max()), int(running.min())
+        running = view.loads.running[slots]
+        counts = running.tolist()
+        most, fewest = max(counts), min(counts)
         if most - fewest > self.balance_abs and most > self.balance_rel * fewest:
             slot, cost = cheapest(slots, running, rng)
             return Pick(slot, cost, f"out of balance ({fewest} to {most} requests): fewest requests")
-        hashes = request.block_hashes
-        if hashes:
-            match = view.prefixes.longest(hashes, bit_set(slots))
-            share = match.blocks / len(hashes)
+        if request.block_hashes:
+            blocks, holders = self._holders(view, request, slots)
+            share = blocks / len(request.block_hashes)
             if share > self.cache_threshold:
-                holding = members(match.holders, slots)
-                slot, _ = cheapest(slots[holding], running[holding], rng)
-                return Pick(slot, 1.0 - share, f"{match.blocks} of {len(hashes)} prefix blocks cached")
+                slot, _ = cheapest(holders, view.loads.running[holders], rng)
+                return Pick(
+                    slot, 1.0 - share, f"{blocks} of {len(request.block_hashes)} prefix blocks cached"
+                )
         slot, cost = cheapest(slots, view.prefixes.sizes[slots], rng)
         return Pick(slot, cost, "no prefix cached: most cache room")
+
+    def _holders(self, view: ClusterView, request: RequestView, slots: IntArray) -> tuple[int, IntArray]:
+        match = view.prefixes.longest(request.block_hashes)
+        holders = members(match.holders, slots)
+        if match.blocks and not len(holders):  # only instances that are no candidates hold that much
+            match = view.prefixes.longest(request.block_hashes, bit_set(slots))
+            holders = members(match.holders, slots)
+        return match.blocks, holders
