@@ -21,13 +21,17 @@ EXPECTED = [
 ]
 
 
+def packed(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("trace.csv", CSV.encode()),
-        ("trace.csv.gz", gzip.compress(CSV.encode())),
+        ("trace.csv.gz", packed(CSV.encode())),
         ("trace.jsonl", JSONL.encode()),
-        ("trace.jsonl.gz", gzip.compress(JSONL.encode())),
+        ("trace.jsonl.gz", packed(JSONL.encode())),
         ("windows.csv", b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode()),
         ("hash ids as text.jsonl", JSONL.replace("[3,4,5]", '"3 4 5"').encode()),
     ],
@@ -73,7 +77,7 @@ HEAD = "timestamp_s,prompt_tokens,output_tokens\n"
         ("a.csv", (HEAD + '0,1,"1').encode(), "line 2: is not CSV"),
         ("a.csv", (HEAD + "0,1,\xff\n").encode("latin-1"), "line 2: is not UTF-8"),
         ("a.csv.gz", b"plain", "cannot be read: Not a gzipped file"),
-        ("a.csv.gz", gzip.compress((HEAD + "0,1,1\n").encode())[:-9], "cannot be read"),
+        ("a.csv.gz", packed((HEAD + "0,1,1\n").encode())[:-9], "cannot be read"),
         ("a.jsonl", b"{", "line 1: is not JSON"),
         ("a.jsonl", b"[1]", "line 1: [1] is not a JSON object"),
         ("a.jsonl", b'{"timestamp_s":0,"prompt_tokens":1}', "line 1, output_tokens: is missing"),

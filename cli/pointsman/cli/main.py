@@ -1,11 +1,25 @@
 """Entry point of the `pointsman` command. Each subcommand's module is imported when it is called."""
 
 import importlib
+from typing import NamedTuple
 
 import click
 
-COMMANDS: dict[str, str] = {}
-"""Subcommand -> `module:attribute`. A command joins when it works."""
+
+class Subcommand(NamedTuple):
+    """Where a subcommand is, and the line `pointsman --help` shows without importing it."""
+
+    place: str
+    """`module:attribute`"""
+    summary: str
+
+
+COMMANDS: dict[str, Subcommand] = {
+    "replay": Subcommand(
+        "pointsman.cli.replay:command", "Play a trace against any OpenAI endpoint and report."
+    ),
+}
+"""A command joins when it works."""
 
 
 class LazyGroup(click.Group):
@@ -17,11 +31,15 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[name].split(":")
+        module, attribute = COMMANDS[name].place.split(":")
         command = getattr(importlib.import_module(module), attribute)
         if not isinstance(command, click.Command):
-            raise TypeError(f"{COMMANDS[name]} is not a command")
+            raise TypeError(f"{COMMANDS[name].place} is not a command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,7 +9,7 @@ the end of the last measured request; `request_rate` (completed) and `goodput` a
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -95,7 +95,7 @@ class ClusterFigures:
     migrations: int | None = None
     instance_seconds: float | None = None
     engine_lag: float | None = None
-    """Share of the run's time by which engines fell behind their virtual clock."""
+    """How late engines' iterations ended by their own virtual clocks, on average, as a share of the mean TTFT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,8 @@ class RunCourse:
     """99th percentile of how late requests were sent, seconds of wall time."""
     marks: tuple[str, ...] = ()
     """What a reader must know before believing the figures."""
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """Why requests failed or were rejected, warm-up included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ class Report:
     client_lag_s: float | None
     interrupted: bool
     marks: tuple[str, ...]
+    errors: Mapping[str, int]
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -191,6 +194,15 @@ class Measurements:
     def warm_up(self) -> int:
         return int(self.planned * WARM_UP_SHARE)
 
+    @property
+    def duration_s(self) -> float:
+        """From the first measured arrival to the end of the last measured request so far."""
+        return self._measured_end_s - (self._measured_first_s or 0.0)
+
+    @property
+    def mean_ttft_s(self) -> float | None:
+        return sum(self._ttft_s) / len(self._ttft_s) if self._ttft_s else None
+
     def add(self, index: int, result: RequestResult) -> None:
         """`index` is the request's place in the order of arrival, from 0."""
         self._all += 1
@@ -213,7 +225,7 @@ class Measurements:
 
     def report(self, facts: RunFacts, cluster: ClusterFigures, course: RunCourse) -> Report:
         requests = sum(self.outcomes.values())
-        duration_s = self._measured_end_s - (self._measured_first_s or 0.0)
+        duration_s = self.duration_s
         promised = facts.slo_rule is not None
         return Report(
             trace=facts.trace,
@@ -252,6 +264,7 @@ class Measurements:
             client_lag_s=course.client_lag_s,
             interrupted=course.interrupted,
             marks=course.marks,
+            errors=course.errors,
         )
 
 
