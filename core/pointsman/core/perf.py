@@ -8,10 +8,11 @@ from enum import StrEnum
 class IterationCost:
     """Coefficients of one iteration's time, integers in picoseconds, all >= 0.
 
-        t_iter = t0 + tp*P + ta*A + tb*B + tc*C
+        t_iter = t0 + tp*P + ta*A + tb*B + tk*max(0, B - knee) + tc*C
 
     P prefill tokens in the iteration; A = sum over prefill chunks of chunk * (context before + chunk/2);
-    B sequences that decode; C total context tokens of those sequences.
+    B sequences that decode; C total context tokens of those sequences. The knee is where decoding turns from
+    bound by memory bandwidth to bound by compute, which DistServe's measurements show at a batch of 95.
     """
 
     t0_ps: int
@@ -19,6 +20,8 @@ class IterationCost:
     ta_ps: int
     tb_ps: int
     tc_ps: int
+    tk_ps: int = 0
+    knee: int = 0
 
     def iteration_ps(
         self,
@@ -28,11 +31,13 @@ class IterationCost:
         decode_context_tokens: int,
     ) -> int:
         """Time of one iteration. `prefill_attention_x2` is 2A, an integer: sum of chunk * (2*before + chunk)."""
+        beyond = decode_sequences - self.knee
         return (
             self.t0_ps
             + self.tp_ps * prefill_tokens
             + self.ta_ps * prefill_attention_x2 // 2
             + self.tb_ps * decode_sequences
+            + (self.tk_ps * beyond if beyond > 0 else 0)
             + self.tc_ps * decode_context_tokens
         )
 
