@@ -1,120 +1,174 @@
-"""Engine profiles as files: what an engine costs on an accelerator, and where the figures came from."""
+"""Engine profiles as JSON files: what `core.perf.EngineProfile` holds, and where every number comes from."""
 
-from importlib import resources
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pointsman.core.perf import AcceleratorClass, EngineProfile, IterationCost, StartupTimes
+from pointsman.core.perf import AcceleratorClass, EngineProfile, Hinge, IterationCost, StartupTimes
 
 
 class ProfileError(ValueError):
-    """A profile is unknown or unreadable; the message says which and what there is."""
+    """A profile is unknown, unreadable or invalid; the message says which field and what is wanted."""
 
 
-class _Strict(BaseModel):
+class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Cost(_Strict):
-    """`core.perf.IterationCost`, in picoseconds."""
-
-    t0_ps: int = Field(ge=0)
-    tp_ps: int = Field(ge=0)
-    ta_ps: int = Field(ge=0)
-    tb_ps: int = Field(ge=0)
-    tc_ps: int = Field(ge=0)
-    tk_ps: int = Field(default=0, ge=0)
-    knee: int = Field(default=0, ge=0)
+Picoseconds = Annotated[int, Field(ge=0)]
 
 
-class Startup(_Strict):
-    """`core.perf.StartupTimes`, in seconds."""
-
-    cold_s: float = Field(ge=0)
-    image_cached_s: float = Field(ge=0)
-    weights_cached_s: float = Field(ge=0)
-    asleep_s: float = Field(ge=0)
+class HingeFile(_Model):
+    above: int = Field(gt=0)
+    each_ps: Picoseconds
 
 
-class FitError(_Strict):
-    """Relative error of the cost model on points that the fit did not see."""
+class CostFile(_Model):
+    """Coefficients of `core.perf.IterationCost`, integer picoseconds."""
 
-    points: int = Field(ge=0)
-    median: float = Field(ge=0)
-    p90: float = Field(ge=0)
+    t0_ps: int = Field(gt=0)
+    tp_ps: Picoseconds
+    ta_ps: Picoseconds
+    tb_ps: Picoseconds
+    tc_ps: Picoseconds
+    t0p_ps: Picoseconds = 0
+    t0b_ps: Picoseconds = 0
+    prefill_hinges: tuple[HingeFile, ...] = ()
+    decode_hinges: tuple[HingeFile, ...] = ()
+
+    def to_cost(self) -> IterationCost:
+        values = self.model_dump(exclude={"prefill_hinges", "decode_hinges"})
+        return IterationCost(
+            **values,
+            prefill_hinges=tuple(Hinge(h.above, h.each_ps) for h in self.prefill_hinges),
+            decode_hinges=tuple(Hinge(h.above, h.each_ps) for h in self.decode_hinges),
+        )
+
+    @classmethod
+    def from_cost(cls, cost: IterationCost) -> "CostFile":
+        def hinges(found: tuple[Hinge, ...]) -> tuple[HingeFile, ...]:
+            return tuple(HingeFile(above=above, each_ps=each_ps) for above, each_ps in found)
+
+        return cls(
+            t0_ps=cost.t0_ps,
+            tp_ps=cost.tp_ps,
+            ta_ps=cost.ta_ps,
+            tb_ps=cost.tb_ps,
+            tc_ps=cost.tc_ps,
+            t0p_ps=cost.t0p_ps,
+            t0b_ps=cost.t0b_ps,
+            prefill_hinges=hinges(cost.prefill_hinges),
+            decode_hinges=hinges(cost.decode_hinges),
+        )
 
 
-class Provenance(_Strict):
-    """Where the points came from, and how well the model holds on points left out of the fit."""
+class ErrorFile(_Model):
+    """Relative errors of predictions for points the fit did not see."""
+
+    points: int
+    median: float
+    p90: float
+    worst: float
+
+
+class ProvenanceFile(_Model):
+    """Where a profile's numbers come from, in sentences; errors by phase."""
 
     source: str
     licence: str
     method: str
-    points: int = Field(ge=1)
-    held_out_prefill: FitError
-    held_out_decode: FitError
+    points_used: int
+    left_out: dict[str, ErrorFile]
+    kv_capacity: str
+    kv_bytes_per_token: str
+    transfer: str
+    caveats: tuple[str, ...] = ()
 
 
-class EngineProfileFile(_Strict):
-    """One JSON file."""
+class StartupFile(_Model):
+    """Seconds, as in `core.perf.StartupTimes`."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
-    model: str
+    cold_s: float = Field(default=StartupTimes().cold_s, ge=0)
+    image_cached_s: float = Field(default=StartupTimes().image_cached_s, ge=0)
+    weights_cached_s: float = Field(default=StartupTimes().weights_cached_s, ge=0)
+    asleep_s: float = Field(default=StartupTimes().asleep_s, ge=0)
+
+
+class EngineProfileFile(_Model):
+    name: str = Field(min_length=1)
+    model: str = Field(min_length=1)
     engine: str
     accelerator: str
     accelerator_class: AcceleratorClass
     tensor_parallel: int = Field(ge=1)
-    cost: Cost
-    kv_capacity_tokens: int = Field(ge=1)
-    kv_bytes_per_token: int = Field(ge=1)
+    cost: CostFile
+    kv_capacity_tokens: int = Field(gt=0)
+    kv_bytes_per_token: int = Field(gt=0)
     transfer_bytes_per_s: float = Field(gt=0)
-    block_size: int = Field(default=16, ge=1)
-    max_batched_tokens: int = Field(default=2048, ge=1)
-    max_sequences: int = Field(default=256, ge=1)
+    block_size: int = Field(default=16, gt=0)
+    max_batched_tokens: int = Field(default=2048, gt=0)
+    max_sequences: int = Field(default=256, gt=0)
     max_context_tokens: int = Field(default=0, ge=0)
-    startup: Startup
-    provenance: Provenance
+    startup: StartupFile = StartupFile()
+    provenance: ProvenanceFile
 
-    def to_core(self) -> EngineProfile:
-        fields = self.model_dump(exclude={"cost", "startup", "provenance"})
+    def to_profile(self) -> EngineProfile:
         return EngineProfile(
-            **fields,
-            cost=IterationCost(**self.cost.model_dump()),
+            name=self.name,
+            model=self.model,
+            engine=self.engine,
+            accelerator=self.accelerator,
+            accelerator_class=self.accelerator_class,
+            tensor_parallel=self.tensor_parallel,
+            cost=self.cost.to_cost(),
+            kv_capacity_tokens=self.kv_capacity_tokens,
+            kv_bytes_per_token=self.kv_bytes_per_token,
+            transfer_bytes_per_s=self.transfer_bytes_per_s,
+            block_size=self.block_size,
+            max_batched_tokens=self.max_batched_tokens,
+            max_sequences=self.max_sequences,
+            max_context_tokens=self.max_context_tokens,
             startup=StartupTimes(**self.startup.model_dump()),
         )
 
 
 def shipped_profiles() -> list[str]:
-    """Names of the profiles that come with Pointsman."""
-    folder = resources.files("pointsman.api") / "profiles"
+    """Names that `load_profile` knows without a file."""
     return sorted(
-        entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json")
+        entry.name.removesuffix(".json") for entry in _folder().iterdir() if entry.name.endswith(".json")
     )
 
 
-def load_profile_file(name_or_path: str) -> EngineProfileFile:
-    """A shipped profile by name, or one from a file.
+def load_profile(name_or_path: str | Path) -> EngineProfile:
+    """The shipped profile of that name, or the one in the file at that path. Raises ProfileError."""
+    return load_profile_file(name_or_path).to_profile()
 
-    Raises:
-        ProfileError: there is none of that name, or the file is not a profile.
 
-    """
-    path = Path(name_or_path)
-    if name_or_path in shipped_profiles():
-        text = (resources.files("pointsman.api") / "profiles" / f"{name_or_path}.json").read_text()
-    elif path.suffix == ".json" and path.is_file():
-        text = path.read_text()
-    else:
-        known = ", ".join(shipped_profiles())
-        raise ProfileError(f"no engine profile {name_or_path!r}: name one of {known}, or a .json file")
+def load_profile_file(name_or_path: str | Path) -> EngineProfileFile:
+    """As `load_profile`, with where the numbers come from. Raises ProfileError."""
+    name = str(name_or_path)
+    shipped = shipped_profiles()
+    source: Traversable | Path = _folder() / f"{name}.json" if name in shipped else Path(name_or_path)
+    try:
+        text = source.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ProfileError(
+            f"no engine profile {name!r}: neither a readable file nor one of {', '.join(shipped)}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"engine profile {name}: not UTF-8 text") from error
     try:
         return EngineProfileFile.model_validate_json(text)
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise ProfileError(f"{name_or_path} is not an engine profile: {'; '.join(lines)}") from error
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise ProfileError(f"engine profile {name}: {faults}") from error
 
 
-def load_profile(name_or_path: str) -> EngineProfile:
-    """`load_profile_file` as the value that decisions and simulations use."""
-    return load_profile_file(name_or_path).to_core()
+def _folder() -> Traversable:
+    return files("pointsman.api") / "profiles"

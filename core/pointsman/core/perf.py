@@ -2,17 +2,30 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
+
+from pointsman.core.units import PS_PER_S
+
+
+class Hinge(NamedTuple):
+    """From `above` on, each further token or sequence of an iteration costs `each_ps` more: kernels fill up."""
+
+    above: int
+    each_ps: int
 
 
 @dataclass(frozen=True, slots=True)
 class IterationCost:
     """Coefficients of one iteration's time, integers in picoseconds, all >= 0.
 
-        t_iter = t0 + tp*P + ta*A + tb*B + tk*max(0, B - knee) + tc*C
+        t_iter = t0 + [P > 0]*t0p + [B > 0]*t0b + tp*P + ta*A + tb*B + tc*C
+                 + sum over prefill hinges of each*max(0, P - above) + sum over decode hinges of each*max(0, B - above)
 
     P prefill tokens in the iteration; A = sum over prefill chunks of chunk * (context before + chunk/2);
-    B sequences that decode; C total context tokens of those sequences. The knee is where decoding turns from
-    bound by memory bandwidth to bound by compute, which DistServe's measurements show at a batch of 95.
+    B sequences that decode; C total context tokens of those sequences. Time is convex and rises in P, A, B and C.
+    Phases differ in their fixed cost (decode replays captured graphs), and measured time is flat in P until the
+    weights' read is hidden and steepens again when the kernels are full: t0p, t0b and the hinges hold that.
+    Fits fix t0p or t0b at 0, since a constant common to both phases is t0.
     """
 
     t0_ps: int
@@ -20,8 +33,10 @@ class IterationCost:
     ta_ps: int
     tb_ps: int
     tc_ps: int
-    tk_ps: int = 0
-    knee: int = 0
+    t0p_ps: int = 0
+    t0b_ps: int = 0
+    prefill_hinges: tuple[Hinge, ...] = ()
+    decode_hinges: tuple[Hinge, ...] = ()
 
     def iteration_ps(
         self,
@@ -31,15 +46,35 @@ class IterationCost:
         decode_context_tokens: int,
     ) -> int:
         """Time of one iteration. `prefill_attention_x2` is 2A, an integer: sum of chunk * (2*before + chunk)."""
-        beyond = decode_sequences - self.knee
-        return (
-            self.t0_ps
-            + self.tp_ps * prefill_tokens
-            + self.ta_ps * prefill_attention_x2 // 2
-            + self.tb_ps * decode_sequences
-            + (self.tk_ps * beyond if beyond > 0 else 0)
-            + self.tc_ps * decode_context_tokens
+        time_ps = self.t0_ps
+        if prefill_tokens:
+            time_ps += self.t0p_ps + self.tp_ps * prefill_tokens + self.ta_ps * prefill_attention_x2 // 2
+            for above, each_ps in self.prefill_hinges:
+                if prefill_tokens > above:
+                    time_ps += each_ps * (prefill_tokens - above)
+        if decode_sequences:
+            time_ps += self.decode_base_ps(decode_sequences) + self.tc_ps * decode_context_tokens
+        return time_ps
+
+    def decode_base_ps(self, decode_sequences: int) -> int:
+        """What `decode_sequences` > 0 add to an iteration, without t0 and before their context counts."""
+        base_ps = self.t0b_ps + self.tb_ps * decode_sequences
+        for above, each_ps in self.decode_hinges:
+            if decode_sequences > above:
+                base_ps += each_ps * (decode_sequences - above)
+        return base_ps
+
+    def decode_run_ps(self, iterations: int, decode_sequences: int, decode_context_tokens: int) -> int:
+        """Time of `iterations` consecutive iterations that only decode, the same sequences in each.
+
+        `decode_context_tokens` is the first iteration's; every iteration adds one token to each sequence. Equals
+        the sum of the single iterations exactly: n*base + tc * (n*C + B*n*(n-1)/2).
+        """
+        context_tokens = iterations * decode_context_tokens + decode_sequences * (
+            iterations * (iterations - 1) // 2
         )
+        base_ps = self.t0_ps + self.decode_base_ps(decode_sequences)
+        return iterations * base_ps + self.tc_ps * context_tokens
 
     def prefill_ps(self, prompt_tokens: int, chunk_tokens: int, cached_tokens: int = 0) -> int:
         """Time to prefill a prompt alone on an idle engine, in chunks of at most `chunk_tokens`."""
@@ -92,6 +127,10 @@ class EngineProfile:
     @property
     def longest_context_tokens(self) -> int:
         return self.max_context_tokens or self.kv_capacity_tokens
+
+    def transfer_ps(self, tokens: int) -> int:
+        """Picoseconds to move the KV of `tokens` between two instances at full bandwidth."""
+        return round(tokens * self.kv_bytes_per_token * PS_PER_S / self.transfer_bytes_per_s)
 
     def transfer_s(self, tokens: int) -> float:
         """Time to move the KV of `tokens` between two instances at full bandwidth."""

@@ -1,0 +1,156 @@
+"""Fits the coefficients of an engine's iteration time to measured points (needs the `fit` extra: scipy).
+
+Weighted non-negative least squares (Lawson and Hanson 1974) on relative errors: every point counts the same
+whether it took 20 ms or 7 s. Where the time bends is chosen by leave-one-out error among a few knees.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import median, quantiles
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from pointsman.core.perf import Hinge, IterationCost
+from pointsman.core.units import PS_PER_MS
+
+
+class Point(NamedTuple):
+    """One measured iteration. A point is of one phase: it prefills, or it decodes."""
+
+    prefill_tokens: int
+    prefill_attention_x2: int
+    """Sum over prompts of chunk * (2 * context before + chunk)."""
+    decode_sequences: int
+    decode_context_tokens: int
+    time_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Knees:
+    """Where an iteration's time may bend: prefill tokens and decode sequences."""
+
+    prefill: tuple[int, ...] = ()
+    decode: tuple[int, ...] = ()
+
+
+class FitError(ValueError):
+    """The points do not determine a fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeErrors:
+    """Of predictions for points that the fit did not see, as shares of the measured time."""
+
+    points: int
+    median: float
+    p90: float
+    worst: float
+
+
+def fit(points: Sequence[Point], knees: Knees, hinges_at_most: int = 2) -> IterationCost:
+    """The cost with at most `hinges_at_most` hinges per phase that predicts points left out best.
+
+    Raises FitError if a phase has fewer than three points.
+    """
+    prefill = [point for point in points if point.prefill_tokens]
+    decode = [point for point in points if not point.prefill_tokens]
+    if len(prefill) < 3 or len(decode) < 3:
+        raise FitError(
+            f"a fit needs three points of each phase; there are {len(prefill)} of prefill and {len(decode)} of decode"
+        )
+    prefill_base, prefill_per, ta_ps, prefill_hinges = _fit_phase(
+        prefill, _prefill_terms, knees.prefill, hinges_at_most
+    )
+    decode_base, decode_per, tc_ps, decode_hinges = _fit_phase(
+        decode, _decode_terms, knees.decode, hinges_at_most
+    )
+    # Without points that mix the phases, what both cost alike cannot be told from what each costs alone:
+    # the larger share is taken as common, since an iteration reads the weights once.
+    common = min(prefill_base, decode_base)
+    return IterationCost(
+        t0_ps=common,
+        tp_ps=prefill_per,
+        ta_ps=ta_ps,
+        tb_ps=decode_per,
+        tc_ps=tc_ps,
+        t0p_ps=prefill_base - common,
+        t0b_ps=decode_base - common,
+        prefill_hinges=prefill_hinges,
+        decode_hinges=decode_hinges,
+    )
+
+
+def left_out_errors(points: Sequence[Point], knees: Knees) -> dict[str, RelativeErrors]:
+    """By phase, how well each point is predicted by a fit to all the others, choice of hinges included."""
+    errors: dict[str, list[float]] = {"prefill": [], "decode": []}
+    for index, point in enumerate(points):
+        others = [*points[:index], *points[index + 1 :]]
+        errors["prefill" if point.prefill_tokens else "decode"].append(
+            relative_error(fit(others, knees), point)
+        )
+    return {phase: summarise(values) for phase, values in errors.items()}
+
+
+def relative_error(cost: IterationCost, point: Point) -> float:
+    predicted_ms = cost.iteration_ps(*point[:4]) / PS_PER_MS
+    return abs(predicted_ms - point.time_ms) / point.time_ms
+
+
+def summarise(errors: Sequence[float]) -> RelativeErrors:
+    return RelativeErrors(
+        points=len(errors),
+        median=median(errors),
+        p90=quantiles(errors, n=10, method="inclusive")[-1],
+        worst=max(errors),
+    )
+
+
+# A phase is base + per*size + context_cost*context + sum of each*max(0, size - above).
+_Terms = Callable[[Point], tuple[int, float]]
+
+
+def _prefill_terms(point: Point) -> tuple[int, float]:
+    return point.prefill_tokens, point.prefill_attention_x2 / 2
+
+
+def _decode_terms(point: Point) -> tuple[int, float]:
+    return point.decode_sequences, point.decode_context_tokens
+
+
+def _fit_phase(
+    points: Sequence[Point], terms: _Terms, knees: tuple[int, ...], hinges_at_most: int
+) -> tuple[int, int, int, tuple[Hinge, ...]]:
+    candidates = [chosen for n in range(hinges_at_most + 1) for chosen in combinations(knees, n)]
+    # min keeps the first of equals, and fewer hinges come first.
+    chosen = min(candidates, key=lambda above: round(_leave_one_out(points, terms, above), 4))
+    coefficients = [round(value) for value in _solve(points, terms, chosen) * PS_PER_MS]
+    base, per, context = coefficients[:3]
+    hinges = (Hinge(above, each) for above, each in zip(chosen, coefficients[3:], strict=True))
+    return base, per, context, tuple(hinge for hinge in hinges if hinge.each_ps)
+
+
+def _leave_one_out(points: Sequence[Point], terms: _Terms, above: tuple[int, ...]) -> float:
+    """Root mean square of the relative errors of points left out one by one."""
+    squares = []
+    for index, point in enumerate(points):
+        solution = _solve([*points[:index], *points[index + 1 :]], terms, above)
+        predicted = float(_row(point, terms, above) @ solution)
+        squares.append(((predicted - point.time_ms) / point.time_ms) ** 2)
+    return float(np.sqrt(np.mean(squares)))
+
+
+def _row(point: Point, terms: _Terms, above: tuple[int, ...]) -> NDArray[np.float64]:
+    size, context = terms(point)
+    return np.array([1.0, size, context, *(max(0, size - knee) for knee in above)])
+
+
+def _solve(points: Sequence[Point], terms: _Terms, above: tuple[int, ...]) -> NDArray[np.float64]:
+    """Coefficients in milliseconds."""
+    rows = np.array([_row(point, terms, above) / point.time_ms for point in points])
+    scale = np.maximum(rows.max(axis=0), np.finfo(float).tiny)
+    solution = nnls(rows / scale, np.ones(len(points)))[0]
+    return np.asarray(solution / scale, dtype=np.float64)
