@@ -1,0 +1,44 @@
+"""The command as people start it."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from pointsman.cli.main import main
+
+
+def test_serves_and_ends_on_sigterm() -> None:
+    command = [str(Path(sys.executable).with_name("pointsman")), "engine", "--port", "0", "--speed", "20"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("pointsman engine ready: http://127.0.0.1:")
+        url = line.split()[3]
+        answer = httpx.post(
+            f"{url}/v1/completions", json={"prompt": "x", "max_tokens": 3, "ignore_eos": True}
+        )
+        assert answer.json()["usage"]["completion_tokens"] == 3
+        assert "vllm:num_requests_running" in httpx.get(f"{url}/metrics").text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param(["--profile", "nobody"], "no engine profile 'nobody'", id="unknown profile"),
+        pytest.param(["--speed", "0"], "0.0 is not in the range", id="no speed"),
+        pytest.param(
+            ["--host", "203.0.113.9"], "cannot serve on 203.0.113.9:8000", id="an address that is not ours"
+        ),
+    ],
+)
+def test_errors_are_for_people(arguments: list[str], says: str) -> None:
+    result = CliRunner().invoke(main, ["engine", *arguments])
+    assert result.exit_code != 0
+    assert says in result.output
