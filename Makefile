@@ -6,7 +6,7 @@ STAMP   := $(VENV)/.pointsman-installed
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check format clean bench-dataplane
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -34,6 +34,9 @@ check: $(STAMP) ## import contracts, types, style
 format: $(STAMP) ## rewrite the sources in the one style
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format --quiet
+
+bench-dataplane: $(STAMP) ## our data plane and others' on this machine, side by side (ARGS=--quick)
+	PYTHONPATH=bench $(BIN)/python -m dataplane $(ARGS)
 
 clean: ## remove what was built here
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -23,16 +23,8 @@ class Pool:
     """
 
     __slots__ = (
-        "_all",
-        "_connecting",
-        "_context",
-        "_idle",
-        "_max_idle",
-        "_sweeper",
-        "idle_s",
-        "origin",
-        "timeouts",
-    )
+        "_all", "_connecting", "_context", "_idle", "_max_idle", "_sweeper", "authority", "idle_s", "origin", "timeouts",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -47,6 +39,8 @@ class Pool:
         if origin.tls and ssl_context is None:
             ssl_context = ssl.create_default_context()
         self.origin = origin
+        self.authority = origin.authority.encode()
+        """What the Host header of its requests says."""
         self.timeouts = timeouts
         self.idle_s = idle_s
         self._sweeper = sweeper

@@ -1,0 +1,211 @@
+"""What an engine answers, on its way to the client: whole, relayed or tracked.
+
+Each kind is fed what one read of the engine's connection brought and gives what may go on to the client. None of them
+does I/O.
+"""
+
+from typing import Any, Protocol
+
+import orjson
+
+from pointsman.http.sse import DONE, EventScanner, EventTooLongError, event_data
+
+MAX_WHOLE_BYTES = 64 << 20
+TEXT_BYTES_PER_TOKEN = 4
+"""A first guess for events that do not count their tokens; the usage at the end is exact."""
+
+
+class AnswerError(Exception):
+    """The answer is none, or says that it failed. `engine_error`: the engine's own error object, as JSON."""
+
+    def __init__(self, message: str, engine_error: bytes = b"", status: int = 502) -> None:
+        super().__init__(message)
+        self.engine_error = engine_error
+        self.status = status
+
+
+class Stream(Protocol):
+    """A streamed answer."""
+
+    output_tokens: int
+    """So far; an estimate until usage has come."""
+    prompt_tokens: int
+    """0: the engine has not said."""
+
+    def feed(self, data: bytes) -> bytes:
+        """What goes to the client: whole events only. Raises AnswerError."""
+
+    def finish(self) -> bytes:
+        """The stream has ended: anything that is left for the client. Raises AnswerError if it broke off."""
+
+
+class RelayedStream:
+    """Bytes through. Knows event boundaries, errors and the end, and nothing else."""
+
+    __slots__ = ("_done", "_scanner", "output_tokens", "prompt_tokens")
+
+    def __init__(self) -> None:
+        self._scanner = EventScanner()
+        self._done = False
+        self.output_tokens = 0
+        self.prompt_tokens = 0
+
+    def feed(self, data: bytes) -> bytes:
+        events = _scan(self._scanner, data)
+        for event in events:
+            # An error is an event of its own; its key comes first or after "object".
+            if b'"error"' in event[:64]:
+                parsed = _object(event_data(event))
+                if parsed is not None and parsed.get("error") and "choices" not in parsed:
+                    raise engine_error(parsed)
+            if b"[DONE]" in event[:16]:
+                self._done = True
+            else:
+                self.output_tokens += 1
+        return events[0] if len(events) == 1 else b"".join(events)
+
+    def finish(self) -> bytes:
+        if not self._done:
+            raise AnswerError("the stream ended before it was done")
+        return self._scanner.take_rest()
+
+
+class TrackedStream:
+    """Every event is parsed once. Owns the answer's position: finish reasons, token ids and usage.
+
+    One event may carry several tokens, so tokens are counted by their ids or by the engine's usage, and estimated
+    from the text where there is neither.
+    """
+
+    __slots__ = (
+        "_done", "_finished", "_keep_usage", "_scanner", "output_tokens", "prompt_tokens", "token_ids",
+    )  # fmt: skip
+
+    def __init__(self, *, keep_usage: bool, keep_ids: bool = False) -> None:
+        """`keep_usage`: whether the client asked for the last event, the one with usage and no choices.
+
+        `keep_ids`: collect the token ids that engines send with `return_token_ids`.
+        """
+        self._scanner = EventScanner()
+        self._keep_usage = keep_usage
+        self._done = False
+        self._finished = False
+        self.output_tokens = 0
+        self.prompt_tokens = 0
+        self.token_ids: list[int] | None = [] if keep_ids else None
+
+    def feed(self, data: bytes) -> bytes:
+        events = _scan(self._scanner, data)
+        try:
+            if len(events) == 1:
+                return events[0] if self._track(events[0]) else b""
+            return b"".join([event for event in events if self._track(event)])
+        except (AttributeError, TypeError):
+            raise AnswerError("an event of the engine's has not the shape it must have") from None
+
+    def finish(self) -> bytes:
+        if not (self._finished and self._done):
+            raise AnswerError("the stream ended before it was done")
+        return self._scanner.take_rest()
+
+    def _track(self, event: bytes) -> bool:
+        """Take one event in; whether it is for the client."""
+        data = event_data(event)
+        if data is None:
+            return True
+        if data == DONE:
+            self._done = True
+            return True
+        parsed = _object(data)
+        if parsed is None:
+            raise AnswerError("an event of the engine's is no JSON object")
+        choices = parsed.get("choices")
+        if choices:
+            self._choose(choices)
+        elif parsed.get("error"):
+            raise engine_error(parsed)
+        usage = parsed.get("usage")
+        if usage:
+            self._count(usage)
+            return bool(choices) or self._keep_usage
+        return True
+
+    def _choose(self, choices: list[dict[str, Any]]) -> None:
+        for choice in choices:
+            if choice.get("finish_reason") is not None:
+                self._finished = True
+            ids = choice.get("token_ids")
+            if ids:
+                self.output_tokens += len(ids)
+                if self.token_ids is not None and not choice.get("index"):
+                    self.token_ids += ids
+                continue
+            text = choice.get("text")
+            if text is None:
+                delta = choice.get("delta") or {}
+                text = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")
+            if text:
+                self.output_tokens += max(1, len(text) // TEXT_BYTES_PER_TOKEN)
+
+    def _count(self, usage: dict[str, Any]) -> None:
+        prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if type(prompt) is int:
+            self.prompt_tokens = prompt
+        if type(output) is int:
+            self.output_tokens = output
+
+
+class WholeAnswer:
+    """An answer that is not streamed, gathered until it is complete."""
+
+    __slots__ = ("_chunks", "_length")
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._length = 0
+
+    def feed(self, data: bytes) -> None:
+        self._length += len(data)
+        if self._length > MAX_WHOLE_BYTES:
+            raise AnswerError(f"an answer of more than {MAX_WHOLE_BYTES} bytes")
+        self._chunks.append(data)
+
+    def body(self) -> bytes:
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+
+def usage_of(body: bytes) -> tuple[int, int]:
+    """Prompt and output tokens that a whole answer says it took, 0 where it does not. Raises AnswerError."""
+    answer = _object(body)
+    if answer is None:
+        raise AnswerError("the engine's answer is no JSON object")
+    usage = answer.get("usage")
+    if type(usage) is not dict:
+        return 0, 0
+    prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return prompt if type(prompt) is int else 0, output if type(output) is int else 0
+
+
+def engine_error(parsed: dict[str, Any]) -> AnswerError:
+    """An error event of an engine's. vLLM and SGLang put the HTTP status into `code`."""
+    error = parsed["error"]
+    code = error.get("code") if type(error) is dict else None
+    status = code if type(code) is int and 400 <= code < 600 else 502
+    return AnswerError("the engine reported an error", orjson.dumps({"error": error}), status)
+
+
+def _scan(scanner: EventScanner, data: bytes) -> list[bytes]:
+    try:
+        return scanner.feed(data)
+    except EventTooLongError as error:
+        raise AnswerError(str(error)) from None
+
+
+def _object(data: bytes | None) -> dict[str, Any] | None:
+    if data is None:
+        return None
+    try:
+        parsed = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return parsed if type(parsed) is dict else None

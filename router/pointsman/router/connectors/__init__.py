@@ -1,0 +1,1 @@
+"""How engines exchange KV blocks, one adapter per connector: pure functions from a client's body to leg bodies."""
