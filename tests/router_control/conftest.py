@@ -1,6 +1,7 @@
 """What the tests of the router's control side share."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,80 @@ def parse(tmp_path: Path) -> Callable[[str], RouterConfig]:
         return parse_config(text, RouterConfig, tmp_path / "router.yaml")
 
     return read
+
+
+class FakeEngine:
+    """A real server on loopback that answers GET /health and /metrics as it is told."""
+
+    def __init__(self) -> None:
+        self.health = 200
+        self.start: float | None = 1.0
+        self.metrics = "vllm:num_requests_running 1.0\n"
+        self.silent = False
+        self.asked: list[str] = []
+        self.authorizations: set[str] = set()
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def listen(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            for writer in tuple(self._writers):
+                writer.close()
+            await self._server.wait_closed()
+            self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            while line := await reader.readline():
+                path = line.split()[1].decode()
+                while (header := (await reader.readline()).strip()) != b"":
+                    if header.lower().startswith(b"authorization:"):
+                        self.authorizations.add(header.decode())
+                self.asked.append(path)
+                status, body = self._answer(path)
+                if not self.silent:
+                    head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\n\r\n"
+                    writer.write(head.encode() + body)
+                    await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    def _answer(self, path: str) -> tuple[int, bytes]:
+        if path == "/metrics":
+            start = f"process_start_time_seconds {self.start}\n" if self.start is not None else ""
+            return 200, (start + self.metrics).encode()
+        return (self.health, b"") if path == "/health" else (404, b"")
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[FakeEngine]:
+    """A fake engine that listens already."""
+    engine = FakeEngine()
+    await engine.listen()
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Waits until something is true; the test's own timeout bounds it."""
+
+    async def wait(condition: Callable[[], object]) -> None:
+        while not condition():
+            await asyncio.sleep(0.005)
+
+    return wait

@@ -4,6 +4,7 @@ router.yaml:14: models[0].instances[2].role: must be 'prefill', 'decode' or 'mix
 """
 
 import difflib
+import os
 import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,11 +26,23 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def files_of(section: BaseModel) -> Iterator[Path]:
+    """Every file that a configuration names."""
+    for _, value in section:
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, BaseModel):
+                yield from files_of(item)
+            elif isinstance(item, Path):
+                yield item
+
+
 def _existing_file(path: Path, info: ValidationInfo) -> Path:
     folder = info.context["folder"] if info.context else Path()
     resolved = (folder / path.expanduser()).resolve()
     if not resolved.is_file():
         raise PydanticCustomError("no_file", "no file at {resolved}", {"resolved": str(resolved)})
+    if not os.access(resolved, os.R_OK):
+        raise PydanticCustomError("unreadable", "{resolved} may not be read", {"resolved": str(resolved)})
     return resolved
 
 

@@ -13,6 +13,8 @@ from pydantic_core import PydanticCustomError
 
 from pointsman.api.config_file import ExistingFile, Location, Section, conflicts, dotted, load_config
 from pointsman.core.instances import Role
+from pointsman.core.placement.catalogue import make_policy
+from pointsman.core.placement.policy import Policy
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -165,10 +167,17 @@ class SloConfig(Section):
 class PolicyConfig(Section):
     """How instances are chosen for a model's requests."""
 
-    name: Literal[
-        "round_robin", "least_requests", "least_tokens", "power_of_two", "prefix_affinity", "session"
-    ] = "prefix_affinity"
+    name: str = "prefix_affinity"
     parameters: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _exists(self) -> Self:
+        self.policy()
+        return self
+
+    def policy(self) -> Policy:
+        """Raises ValueError, listing what there is."""
+        return make_policy(self.name, self.parameters)
 
 
 def _policy(value: Any) -> Any:

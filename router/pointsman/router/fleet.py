@@ -91,6 +91,7 @@ class Fleet:
         self._members: dict[str, Member] = {}
         self._by_id: dict[InstanceId, Member] = {}
         self._options = BreakerOptions()
+        self._context: ssl.SSLContext | None = None
 
     # --- for the data path
 
@@ -190,12 +191,17 @@ class Fleet:
         timeouts = engine_timeouts(config.timeouts)
         named = {instance.url: (model, instance) for model in config.models for instance in model.instances}
         for address, (model, instance) in named.items():
-            pool = Pool(parse_url(address)[0], self._sweeper, timeouts=timeouts, ssl_context=context)
             member = self._members.get(address)
+            if member is not None and context is self._context:
+                pool = member.upstream.pool
+                pool.timeouts = timeouts
+            else:
+                pool = Pool(parse_url(address)[0], self._sweeper, timeouts=timeouts, ssl_context=context)
             if member is None:
                 self._join(model, instance, pool)
             else:
                 self._change(member, model, instance, pool)
+        self._context = context
         for address, member in self._members.items():
             if address not in named and not member.leaving:
                 log.info("%s: no longer configured, draining", address)
