@@ -1,6 +1,7 @@
 """What the tests of the router's control side share."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def parse(tmp_path: Path) -> Callable[[str], RouterConfig]:
 
 
 class FakeEngine:
-    """A real server on loopback that answers GET /health and /metrics as it is told."""
+    """A real server on loopback: GET /health and /metrics as it is told, and a chat answer that streams while `open`."""
 
     def __init__(self) -> None:
         self.health = 200
@@ -44,6 +45,8 @@ class FakeEngine:
         self.metrics = "vllm:num_requests_running 1.0\n"
         self.silent = False
         self.asked: list[str] = []
+        self.finish = asyncio.Event()
+        """Streams end once this is set."""
         self.authorizations: set[str] = set()
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -70,20 +73,42 @@ class FakeEngine:
         try:
             while line := await reader.readline():
                 path = line.split()[1].decode()
+                length = 0
                 while (header := (await reader.readline()).strip()) != b"":
                     if header.lower().startswith(b"authorization:"):
                         self.authorizations.add(header.decode())
+                    if header.lower().startswith(b"content-length:"):
+                        length = int(header.split(b":")[1])
+                await reader.readexactly(length)
                 self.asked.append(path)
-                status, body = self._answer(path)
-                if not self.silent:
+                if path == "/v1/chat/completions":
+                    await self._stream(writer)
+                elif not self.silent:
+                    status, body = self._answer(path)
                     head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\n\r\n"
                     writer.write(head.encode() + body)
                     await writer.drain()
-        except ConnectionError:
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             self._writers.discard(writer)
             writer.close()
+
+    async def _stream(self, writer: asyncio.StreamWriter) -> None:
+        """One token, and the end of the answer when it may finish."""
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        begin = {"id": "c", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hi"}}]}
+        end = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+        for event in (begin, end):
+            data = b"data: " + json.dumps(event).encode() + b"\n\n"
+            writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+            await writer.drain()
+            await self.finish.wait()
+        done = b"data: [DONE]\n\n"
+        writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(done), done))
+        await writer.drain()
 
     def _answer(self, path: str) -> tuple[int, bytes]:
         if path == "/metrics":

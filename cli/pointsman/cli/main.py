@@ -16,6 +16,7 @@ class Subcommand(NamedTuple):
 
 COMMANDS: dict[str, Subcommand] = {
     "engine": Subcommand("pointsman.cli.engine:command", "One simulated engine that answers as vLLM does."),
+    "router": Subcommand("pointsman.cli.router:command", "Route OpenAI requests to running engines."),
     "replay": Subcommand(
         "pointsman.cli.replay:command", "Play a trace against any OpenAI endpoint and report."
     ),

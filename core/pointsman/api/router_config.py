@@ -341,7 +341,10 @@ class RouterConfig(Section):
     forbidden_fields: Literal["reject", "drop"] = "reject"
     remote_media: bool = False
     """Whether messages may hold URLs that engines then fetch."""
+    drain_delay_s: Annotated[float, Field(ge=0)] = 0.0
+    """After SIGTERM: seconds of accepting requests while no longer ready, so that balancers can notice."""
     drain_grace_s: Seconds = 30.0
+    """Then: seconds for answers under way to end."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")

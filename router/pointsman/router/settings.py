@@ -11,6 +11,7 @@ from pointsman.api.router_config import (
     TimeoutsConfig,
     adapters_of,
 )
+from pointsman.core.decide import ModelRules, Rules
 from pointsman.core.slo import Slo
 from pointsman.http.client import Timeouts
 
@@ -91,6 +92,22 @@ def settings_of(config: RouterConfig) -> Settings:
         drop_forbidden_fields=config.forbidden_fields == "drop",
         allow_remote_media=config.remote_media,
         retry_after_s=config.queue.retry_after_s,
+    )
+
+
+def rules_of(config: RouterConfig) -> Rules:
+    """How decisions are made."""
+    queue = config.queue
+    models: dict[str, ModelRules] = {}
+    for model in config.models:
+        rules = ModelRules(model.policy.policy(), model.local_prefill_tokens)
+        models.update(dict.fromkeys((model.name, *adapters_of(model)), rules))
+    return Rules(
+        models=models,
+        max_waiting=queue.max_requests,
+        max_wait_s=queue.max_wait_s,
+        max_wait_for_instance_s=queue.max_wait_for_instance_s,
+        retry_after_s=queue.retry_after_s,
     )
 
 
