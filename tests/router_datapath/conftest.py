@@ -113,6 +113,22 @@ class Engine:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    async def _answer(
+        self, got: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Run the script until it ends, or the router leaves."""
+        gone = asyncio.ensure_future(reader.read(1))
+        running = asyncio.ensure_future(self.script(self, got, writer))
+        try:
+            await asyncio.wait({gone, running}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                self.left.set()
+                raise ConnectionResetError
+        finally:
+            for task in (gone, running):
+                task.cancel()
+            await asyncio.gather(gone, running, return_exceptions=True)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
@@ -125,18 +141,9 @@ class Engine:
                 raw = await reader.readexactly(int(headers.get("content-length", "0")))
                 got = Received(first.split(" ")[1], headers, raw)
                 self.received.append(got)
-                gone = asyncio.ensure_future(reader.read(1))
-                running = asyncio.ensure_future(self.script(self, got, writer))
-                await asyncio.wait({gone, running}, return_when=asyncio.FIRST_COMPLETED)
-                if gone.done() and not running.done():
-                    self.left.set()
-                    running.cancel()
-                    return
-                await running
+                await self._answer(got, reader, writer)
                 if writer.is_closing():
                     return
-                gone.cancel()
-                await asyncio.sleep(0)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:

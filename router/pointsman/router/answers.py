@@ -104,7 +104,7 @@ class TrackedStream:
             raise AnswerError("an event of the engine's has not the shape it must have") from None
 
     def finish(self) -> bytes:
-        if not (self._finished and self._done):
+        if not self._done:
             raise AnswerError("the stream ended before it was done")
         return self._scanner.take_rest()
 
@@ -114,6 +114,8 @@ class TrackedStream:
         if data is None:
             return True
         if data == DONE:
+            if not self._finished:
+                raise AnswerError("the stream ended without a finish reason")
             self._done = True
             return True
         parsed = _object(data)

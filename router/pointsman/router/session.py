@@ -201,7 +201,6 @@ class Session:
                 self.client.begin(self._stream_head(), passed)
 
     def on_end(self) -> None:
-        self._legs = None
         try:
             if self._stream is not None:
                 rest = self._stream.finish()
@@ -228,10 +227,13 @@ class Session:
 
     # Owner of the legs
 
+    # (A prefill leg that runs beside the answer may end after it.)
+
     def prefill_ended(self, prompt_tokens: int) -> None:
-        self._prompt_tokens = prompt_tokens
-        self._prefilled = True
-        self._host.brain.prefill_ended(self.view.request_id)
+        if not self._ended:
+            self._prompt_tokens = prompt_tokens
+            self._prefilled = True
+            self._host.brain.prefill_ended(self.view.request_id)
 
     def choose_decode(self) -> Dispatch | Reject:
         chosen = self._host.brain.choose_decode(self.view.request_id)
@@ -241,10 +243,14 @@ class Session:
 
     def engine_refused(self, status: int, body: bytes) -> None:
         """The engine finds fault with the request: its own words go to the client."""
-        self._end_with(ErrorAnswer(status, Reason.REFUSED, "", engine_error=body))
+        if not self._ended:
+            self._abort_legs()
+            self._end_with(ErrorAnswer(status, Reason.REFUSED, "", engine_error=body))
 
     def attempt_failed(self, failure: LegFailure) -> None:
         """Make another attempt, or tell the client."""
+        if self._ended:
+            return
         host = self._host
         self._abort_legs()
         self._leave_instances(completed=False)
