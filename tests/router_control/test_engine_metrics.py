@@ -39,6 +39,10 @@ PAGES = {
     "SGLang, two tensor-parallel ranks": (SGLANG, EngineReport(None, 4, 1, 0.5, 65536)),
     "vLLM's older name": (b"vllm:gpu_cache_usage_perc 0.5", EngineReport(kv_used_share=0.5)),
     "no labels": (b"vllm:num_requests_running 3\n", EngineReport(running=3)),
+    "vLLM in several processes": (
+        b'vllm:prompt_tokens_created{engine="0"} 1.7e+09\n',
+        EngineReport(start="1700000000.0"),
+    ),
     "nothing": (b"", EngineReport()),
     "another exporter": (b"up 1\n", EngineReport()),
     "not a number": (b"vllm:num_requests_running NaN\nvllm:num_requests_waiting x\n", EngineReport()),

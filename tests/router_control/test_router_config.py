@@ -1,9 +1,13 @@
 """The configuration file: what a short one means, and what people are told about a wrong one."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
 from pointsman.api.config_file import ConfigError
 from pointsman.api.router_config import RouterConfig, load_router_config
@@ -137,3 +141,49 @@ def test_paths_start_at_the_file(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.yaml: cannot be read: No such file"):
         load_router_config(tmp_path / "nothing.yaml")
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+def documented() -> tuple[str, str]:
+    """The shortest and the complete example."""
+    short, complete = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    return short, complete
+
+
+def test_the_documented_examples_are_right(tmp_path: Path) -> None:
+    for name in re.findall(r"[\w-]+\.(?:pem|key|token)", documented()[1]):
+        (tmp_path / name).write_text("x")
+    for example in documented():
+        (tmp_path / "router.yaml").write_text(example)
+        load_router_config(tmp_path / "router.yaml")
+
+
+def fields(section: type[BaseModel]) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield name
+        for inner in inner_sections(field.annotation):
+            yield from fields(inner)
+
+
+def inner_sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from inner_sections(argument)
+
+
+def test_every_field_is_documented() -> None:
+    example = documented()[1]
+    assert [name for name in fields(RouterConfig) if not re.search(rf"\b{name}:", example)] == []
+
+
+def test_documented_defaults_are_the_defaults(parse: Parse) -> None:
+    """A value without a word about its default is the default."""
+    example = yaml.safe_load(documented()[1])
+    defaults = parse(SHORT).model_dump()
+    for section in ("limits", "queue", "timeouts", "retries", "health", "breaker", "scrape"):
+        assert {name: defaults[section][name] for name in example[section]} == example[section]
+    for name in ("sessions", "forbidden_fields", "remote_media", "drain_grace_s", "log_level"):
+        assert defaults[name] == example[name]

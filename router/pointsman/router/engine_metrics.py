@@ -12,7 +12,8 @@ RUNNING = (b"vllm:num_requests_running", b"sglang:num_running_reqs")
 WAITING = (b"vllm:num_requests_waiting", b"sglang:num_queue_reqs")
 KV_USED = (b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc", b"sglang:token_usage")
 KV_CAPACITY = (b"sglang:max_total_num_tokens",)
-START = (b"process_start_time_seconds",)
+START = (b"process_start_time_seconds", b"vllm:prompt_tokens_created")
+"""In multi-process mode vLLM does not export the former; when a counter began serves as well."""
 VLLM_CACHE = b"vllm:cache_config_info{"
 
 _LABEL = re.compile(rb'(\w+)="((?:[^"\\]|\\.)*)"')

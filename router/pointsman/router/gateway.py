@@ -123,7 +123,7 @@ class Gateway:
                 message = f"model {call.model[:128]!r} is not served here"
                 self._refuse(client, head, ErrorAnswer(404, Reason.MODEL_NOT_FOUND, message, "model"))
                 return
-            if tenant.models and not tenant.may_use(model.base):
+            if tenant.models and not tenant.may_use(model.name):
                 raise ForbiddenError(f"model {call.model!r} is not yours to use")
             prompt = self._read_prompt(call, model, tenant)
             objectives = self._tenants.objectives(head.headers, tenant, model.slo)
@@ -238,7 +238,7 @@ class Gateway:
         listed = {
             name: {"id": name, "object": "model", "created": self._started, "owned_by": "pointsman"}
             for name, model in self._settings.models.items()
-            if admission.tenant.may_use(model.base)
+            if admission.tenant.may_use(model.name)
         }
         if not admission.model:
             answer: object = {"object": "list", "data": list(listed.values())}
