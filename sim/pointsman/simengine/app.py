@@ -23,6 +23,7 @@ from pointsman.simengine.instance import SimulatedInstance
 from pointsman.simengine.options import ServerOptions
 from pointsman.simengine.registry import Registry
 from pointsman.simengine.template import render
+from pointsman.simengine.transfer.exchange import Exchange
 from pointsman.simengine.vllm_metrics import VllmMetrics
 
 VLLM_VERSION = "0.32.0"
@@ -37,20 +38,21 @@ log = logging.getLogger(__name__)
 class EngineApp:
     """ASGI application of one instance. Made on the running event loop."""
 
-    def __init__(self, options: ServerOptions, instance: SimulatedInstance) -> None:
+    def __init__(self, options: ServerOptions, instance: SimulatedInstance, exchange: Exchange) -> None:
         self.options = options
         self.instance = instance
+        self.exchange = exchange
         self.draining = False
         self.faults = Faults()
         self.registry = Registry(
             options.model, options.served_names, options.lora_names, options.longest_context()
         )
         fingerprint = f"vllm-{VLLM_VERSION}-{xxh3_64_hexdigest(options.model.encode())[:8]}"
-        self.generation = Generation(instance, self.registry, self.faults, fingerprint)
+        self.generation = Generation(instance, exchange, self.registry, self.faults, fingerprint)
         self._keys = [hashlib.sha256(key.encode()).digest() for key in options.api_keys]
         self._ready_at = time.monotonic() + options.start_up_s
         self._metrics = prometheus_client.CollectorRegistry()
-        self._metrics.register(VllmMetrics(instance))
+        self._metrics.register(VllmMetrics(instance, exchange))
         self._load = 0
         self._routes = self._make_routes()
 
@@ -196,7 +198,14 @@ class EngineApp:
         await request.answer_json({"is_sleeping": self.instance.asleep})
 
     async def _status(self, request: Request) -> None:
-        await request.answer_json({**self.instance.status(), "draining": self.draining})
+        await request.answer_json(
+            {
+                **self.instance.status(),
+                "kv_engine_id": self.exchange.engine_id,
+                "kv_port": self.exchange.port,
+                "draining": self.draining,
+            }
+        )
 
     async def _show_faults(self, request: Request) -> None:
         await request.answer_json(self.faults.settings.model_dump())

@@ -74,6 +74,9 @@ class Driver:
         self._changed.set()
         return released
 
+    def renew_kv(self, request_id: str) -> bool:
+        return self.engine.renew_kv(request_id, max(self._at_ps, self.clock.now_ps()))
+
     def pause(self) -> None:
         """Stop after the running iteration: a sleeping or a hung engine."""
         self._running.clear()

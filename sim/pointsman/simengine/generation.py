@@ -9,9 +9,9 @@ from uuid import uuid4
 from pointsman.sim.engine import EngineRequest
 from pointsman.simengine import tokenizer
 from pointsman.simengine.answers import Answer
-from pointsman.simengine.asgi import Outbox, Request
+from pointsman.simengine.asgi import ClientLeftError, Outbox, Request
 from pointsman.simengine.bodies import ChatBody, CompletionBody, GenerationBody, read_body
-from pointsman.simengine.errors import bad_request
+from pointsman.simengine.errors import ApiError, bad_request
 from pointsman.simengine.faults import Faults
 from pointsman.simengine.instance import SimulatedInstance
 from pointsman.simengine.jobs import Job, Run
@@ -19,6 +19,10 @@ from pointsman.simengine.registry import Registry
 from pointsman.simengine.sampling import check_lengths, check_sampling, limits_of, wanted_logprobs
 from pointsman.simengine.sequence import TokenSequence, root_state
 from pointsman.simengine.template import render
+from pointsman.simengine.transfer.claims import Claim
+from pointsman.simengine.transfer.exchange import Exchange
+from pointsman.simengine.transfer.offers import Offer
+from pointsman.simengine.transfer.protocols import ALONE, Part, part_of
 from pointsman.simengine.wire import ChatWire, CompletionWire, Heading, Shown, Usage, Wire
 
 
@@ -27,6 +31,7 @@ class Generation:
     """Serves `/v1/chat/completions` and `/v1/completions`."""
 
     instance: SimulatedInstance
+    exchange: Exchange
     registry: Registry
     faults: Faults
     fingerprint: str
@@ -51,22 +56,47 @@ class Generation:
         await self._serve(request, body, wire, lora)
 
     async def _serve(self, request: Request, body: GenerationBody, wire: Wire, lora: str | None) -> None:
-        check_sampling(body)
-        self.faults.fail_some()
-        job = self._job(body, wire, lora)
-        watch = asyncio.create_task(request.disconnected())
-        watch.add_done_callback(lambda _: self.instance.abort(job))
+        part = part_of(body, self.instance.options.transfer)
         try:
-            self.instance.start(job)
+            check_sampling(body)
+            self.faults.fail_some()
+            job = self._job(body, wire, lora, only_prefill=part.meets)
+        except ApiError:
+            await self.exchange.refuse(part)
+            raise
+        watch = asyncio.create_task(request.disconnected())
+
+        def on_left(_: "asyncio.Task[None]") -> None:
+            self.instance.abort(job)
+            job.leave()
+
+        watch.add_done_callback(on_left)
+        held: Claim | Offer | None = None
+        try:
             if job.outbox is not None:
-                await self._stream(request, job, job.outbox, watch)
+                await request.start_events()
+            try:
+                held = await self._begin(job, part, watch)
+            except ApiError as failure:
+                job.fail(failure)
             else:
-                await self._whole(request, job, watch)
+                self.instance.start(job)
+            if job.outbox is not None:
+                while data := await job.outbox.take():
+                    await request.send_events(data)
+            else:
+                await job.done.wait()
+            if watch.done() or not job.finished:
+                return
+            if part.gives and job.failure is None:
+                await self.exchange.ended(job, part, held)
+            await self._conclude(request, job)
         finally:
             watch.cancel()
             self.instance.abort(job)
+            self.exchange.end(part, held)
 
-    def _job(self, body: GenerationBody, wire: Wire, lora: str | None) -> Job:
+    def _job(self, body: GenerationBody, wire: Wire, lora: str | None, *, only_prefill: bool) -> Job:
         choices = body.n or 1
         options = self.instance.options
         job = Job(
@@ -79,7 +109,8 @@ class Generation:
             drop_after=self.faults.drop_after() if body.stream else None,
         )
         for number, prompt in enumerate(wire.prompts):
-            job.max_tokens = check_lengths(body, len(prompt), options.longest_context())
+            allowed = check_lengths(body, len(prompt), options.longest_context())
+            job.max_tokens = 1 if only_prefill else allowed
             limits = limits_of(body, job.max_tokens, options.mean_output_tokens)
             for choice in range(choices):
                 root = root_state(options.model, options.seed, lora or "", body.cache_salt or "", choice)
@@ -103,20 +134,24 @@ class Generation:
             priority=body.priority,
         )
 
-    async def _stream(self, request: Request, job: Job, outbox: Outbox, watch: "asyncio.Task[None]") -> None:
-        await request.start_events()
-        watch.add_done_callback(lambda _: outbox.close())
-        while not watch.done() and (data := await outbox.take()):
-            await request.send_events(data)
-        if job.finished:
-            await request.send_events(b"", more=False)
+    async def _begin(self, job: Job, part: Part, watch: "asyncio.Task[None]") -> Claim | Offer | None:
+        """The transfer's start, given up when the client leaves."""
+        if part is ALONE:
+            return None
+        begin = asyncio.create_task(self.exchange.begin(job, part))
+        await asyncio.wait((begin, watch), return_when=asyncio.FIRST_COMPLETED)
+        if not begin.done():
+            begin.cancel()
+            await asyncio.wait((begin,))
+            raise ClientLeftError
+        return begin.result()
 
-    async def _whole(self, request: Request, job: Job, watch: "asyncio.Task[None]") -> None:
-        watch.add_done_callback(lambda _: job.done.set())
-        await job.done.wait()
-        if job.failure is not None:
+    async def _conclude(self, request: Request, job: Job) -> None:
+        if job.outbox is not None:
+            await request.send_events(b"", more=False)
+        elif job.failure is not None:
             raise job.failure
-        if all(run.finished for run in job.runs):
+        else:
             await request.answer_json(job.body())
 
     def _heading(self, prefix: str, request: Request, body: GenerationBody, model: str) -> Heading:

@@ -165,6 +165,8 @@ class SimulatedInstance:
     def _first_token(self, run: Run) -> None:
         request = run.request
         self.measures.first_token(request, run.pull_tokens)
+        if run.on_first_token is not None:
+            run.on_first_token()
         usage = run.job.usage
         if usage.cached_tokens is not None and run is run.job.runs[0]:
             block = self.options.profile.block_size

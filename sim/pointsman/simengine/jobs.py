@@ -1,6 +1,7 @@
 """A job: one HTTP request's generation, its choices running as engine requests of their own."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ class Run:
     lora: str | None = None
     pull_tokens: int = 0
     """Leading prompt tokens whose KV comes from another instance."""
+    on_first_token: Callable[[], None] | None = None
     last_token_ps: int = 0
     finished: bool = False
 
@@ -94,6 +96,12 @@ class Job:
                         self.wire.event(run.answer, run.prompt, run.answer.take(run.answer.ending.tokens))
                     )
         self._complete()
+
+    def leave(self) -> None:
+        """Nobody waits for it any more."""
+        if self.outbox is not None:
+            self.outbox.close()
+        self.done.set()
 
     @property
     def finished(self) -> bool:

@@ -50,6 +50,8 @@ class TransferOptions:
     """0: any free one."""
     lease_s: float = 30.0
     """Virtual seconds that KV is kept for whoever is to fetch it."""
+    handshake_s: float = 0.0
+    """Virtual seconds that the first pull from an instance takes longer."""
     load_failure: KvLoadFailure = KvLoadFailure.FAIL
     connect_timeout_s: float = 5.0
     """Real seconds to wait for another instance's side channel."""

@@ -13,6 +13,7 @@ import uvloop
 from pointsman.simengine.app import EngineApp
 from pointsman.simengine.instance import SimulatedInstance
 from pointsman.simengine.options import ServerOptions
+from pointsman.simengine.transfer.exchange import Exchange
 
 _KEEP_ALIVE_S = 5
 
@@ -62,7 +63,13 @@ async def running(options: ServerOptions) -> AsyncIterator[RunningServer]:
     """An instance that serves until the block is left. Raises OSError when the address cannot be had."""
     listener = _listen(options.host, options.port)
     instance = SimulatedInstance(options)
-    app = EngineApp(options, instance)
+    exchange = Exchange(instance)
+    try:
+        await exchange.open()
+    except OSError:
+        listener.close()
+        raise
+    app = EngineApp(options, instance, exchange)
     server = _Server(
         uvicorn.Config(
             app,
@@ -84,6 +91,7 @@ async def running(options: ServerOptions) -> AsyncIterator[RunningServer]:
     finally:
         server.should_exit = True
         await serving
+        await exchange.close()
         driver.cancel()
         listener.close()
         await asyncio.gather(driver, return_exceptions=True)

@@ -8,6 +8,8 @@ from prometheus_client.registry import Collector
 
 from pointsman.simengine.instance import SimulatedInstance
 from pointsman.simengine.measures import Histogram
+from pointsman.simengine.options import KvConnector
+from pointsman.simengine.transfer.exchange import Exchange
 
 _FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 _CACHE_TIERS = ("device", "host", "p2p", "disk", "external_unspecified")
@@ -55,6 +57,7 @@ class VllmMetrics(Collector):
     """Reads the engine when it is scraped."""
 
     instance: SimulatedInstance
+    exchange: Exchange
 
     def collect(self) -> Iterator[Metric]:
         labels = {"model_name": self.instance.options.served_names[0], "engine": "0"}
@@ -64,6 +67,7 @@ class VllmMetrics(Collector):
             yield histogram(
                 name, text, labels, getattr(self.instance.measures, attribute), self.instance.started_s
             )
+        yield from self._nixl(labels)
         yield self._cache_config()
         if self.instance.options.lora_names:
             yield self._loras()
@@ -183,6 +187,40 @@ class VllmMetrics(Collector):
             {("max_num_queued_reqs",): 0, ("max_num_queued_tokens",): 0},
             since,
         )
+
+    def _nixl(self, labels: Mapping[str, str]) -> Iterator[Metric]:
+        if self.instance.options.transfer.connector is not KvConnector.NIXL:
+            return
+        since, measures, counts = self.instance.started_s, self.exchange.measures, self.exchange.desk.counts
+        for name, (text, values) in {
+            "vllm:nixl_xfer_time_seconds": (
+                "Histogram of transfer duration for NIXL KV Cache transfers.",
+                measures.seconds,
+            ),
+            "vllm:nixl_post_time_seconds": (
+                "Histogram of transfer post time for NIXL KV Cache transfers.",
+                measures.post_seconds,
+            ),
+            "vllm:nixl_bytes_transferred": (
+                "Histogram of bytes transferred per NIXL KV Cache transfers.",
+                measures.bytes,
+            ),
+            "vllm:nixl_num_descriptors": (
+                "Histogram of number of descriptors per NIXL  KV Cache transfers.",
+                measures.descriptors,
+            ),
+        }.items():
+            yield histogram(name, text, labels, values, since)
+        for name, (text, value) in {
+            "vllm:nixl_num_failed_transfers": ("Number of failed NIXL KV Cache transfers.", measures.failed),
+            "vllm:nixl_num_failed_notifications": ("Number of failed NIXL KV Cache notifications.", 0),
+            "vllm:nixl_num_kv_expired_reqs": ("Number of requests that had their KV expire.", counts.expired),
+            "vllm:nixl_num_notifications_after_expiry": (
+                "Number of completion notifications for requests that were no longer tracked.",
+                0,
+            ),
+        }.items():
+            yield counter(name, text, labels, {(): value}, since)
 
     def _cache_config(self) -> Metric:
         options, stats = self.instance.options, self.instance.stats()

@@ -179,6 +179,14 @@ class Engine:
         self.pool.free(held.request.blocks)
         return True
 
+    def renew_kv(self, request_id: str, now_ps: int) -> bool:
+        """Let a lease begin anew, as the heartbeats of whoever will pull it do. False: there is none (any more)."""
+        held = self._held.get(request_id)
+        if held is None:
+            return False
+        held.expires_ps = now_ps + self.options.lease_ps
+        return True
+
     def has_work(self) -> bool:
         """Whether any request waits or runs."""
         return bool(self._requests)

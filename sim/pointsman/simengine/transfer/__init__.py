@@ -1,0 +1,1 @@
+"""KV between instances: offers and claims on a side channel, and the three protocols that routers speak over it."""
