@@ -141,6 +141,11 @@ WRONG: dict[str, tuple[Endpoint, dict[str, Any], str]] = {
         chat(user("a"), {"content": "hi"}),
         "messages[1].role: must be text, not null",
     ),
+    "a list as role": (
+        Endpoint.CHAT,
+        chat({"role": [], "content": ""}),
+        "messages[0].role: must be text, not a list",
+    ),
     "a number as content": (
         Endpoint.CHAT,
         chat(user(3)),

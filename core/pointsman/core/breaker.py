@@ -46,6 +46,7 @@ class Breaker:
     __slots__ = (
         "_at_s",
         "_failed",
+        "_grain_s",
         "_open_s",
         "_options",
         "_probes",
@@ -61,6 +62,7 @@ class Breaker:
         self._failed = 0.0
         self._succeeded = 0.0
         self._at_s = now_s
+        self._grain_s = options.half_life_s / 64.0
         self._open_s = options.open_s
         self._until_s = now_s
         self._probes: list[float] = []
@@ -95,11 +97,11 @@ class Breaker:
 
     def succeeded(self, now_s: float) -> None:
         """A request was answered."""
-        state = self.state(now_s)
-        if state is BreakerState.CLOSED:
-            self._decay(now_s)
+        if self._state is BreakerState.CLOSED:
+            if now_s - self._at_s > self._grain_s:  # on the hot path: not with every result
+                self._decay(now_s)
             self._succeeded += 1.0
-        elif state is BreakerState.HALF_OPEN:
+        elif self.state(now_s) is BreakerState.HALF_OPEN:
             if self._probes:
                 self._probes.pop(0)
             self._recovered += 1

@@ -108,11 +108,12 @@ class Fleet:
     def succeeded(self, instance: InstanceId) -> None:
         """An attempt was answered; errors that are the client's count as answers."""
         member = self._by_id.get(instance)
-        if member is not None:
-            tripped = member.breaker.tripped
-            member.breaker.succeeded(self._clock())
-            if tripped:
-                self._tell(member)
+        if member is None:
+            return
+        tripped = member.breaker.tripped
+        member.breaker.succeeded(self._clock())
+        if tripped:
+            self._tell(member)
 
     def failed(self, instance: InstanceId, failure: str) -> None:
         """An attempt failed and the instance is to blame: a `Failure`, or a word for the 5xx it answered."""

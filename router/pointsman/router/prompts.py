@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -28,7 +29,13 @@ MEDIA_BYTES = 2048
 TOKEN_ID_BYTES = 4
 REMEMBERED_SEEDS = 4096
 
-_RENDERED = ("tools", "functions", "documents", "chat_template", "chat_template_kwargs")
+_OPENINGS = MappingProxyType(
+    {
+        role: b"".join((MESSAGE, role.encode(), CONTENT))
+        for role in ("system", "developer", "user", "assistant", "tool")
+    }
+)
+_RENDERED = frozenset(("tools", "functions", "documents", "chat_template", "chat_template_kwargs"))
 """What chat templates write before, or around, the messages."""
 _SCHEME = re.compile(r"\s*(?!data:)[a-z][a-z0-9+.-]{0,31}://", re.IGNORECASE)
 _TEXT_FIELDS = ("text", "refusal", "thinking")
@@ -110,9 +117,16 @@ class PromptReader:
             raise BadRequestError("messages", f"must be a list, not {_kind(messages)}")
         if not messages:
             raise BadRequestError("messages", "must hold at least one message")
-        parts = [_rendered(body)] if any(map(body.__contains__, _RENDERED)) else []
+        parts = [] if _RENDERED.isdisjoint(body) else [_rendered(body)]
         media: list[bool] = []
         for index, message in enumerate(messages):
+            # Nearly every message is a role and a text; they take 0.3 us, the others 2.
+            if type(message) is dict and len(message) == 2 and type(text := message.get("content")) is str:
+                role = message.get("role")
+                if type(role) is str and (opening := _OPENINGS.get(role)) is not None:
+                    parts.append(opening)
+                    parts.append(text.encode())
+                    continue
             parts.append(_message(message, index, media))
         canonical = b"".join(parts)
         size = len(canonical) + MESSAGE_BYTES * len(messages) + MEDIA_BYTES * len(media)
@@ -170,11 +184,10 @@ class PromptReader:
             raise BadRequestError("cache_salt", f"must be text, not {_kind(salt)}")
         chain = self._seed(model, tenant, salt or "")
         size = self._block_bytes
-        hashes = []
-        for start in range(0, len(canonical) - size + 1, size):
-            chain = xxh3_64_intdigest(canonical[start : start + size], chain)
-            hashes.append(chain)
-        return hashes
+        return [
+            chain := xxh3_64_intdigest(canonical[start : start + size], chain)
+            for start in range(0, len(canonical) - size + 1, size)
+        ]
 
     def _seed(self, model: str, tenant: str, salt: str) -> int:
         """Where a chain starts: what must agree besides the prompt itself before KV may be shared."""

@@ -17,6 +17,22 @@ Headers = Mapping[bytes, bytes]
 IDENTIFIER = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 REMEMBERED_PEERS = 4096
 
+OBJECTIVE_HEADERS = frozenset(
+    (
+        b"x-session-id",
+        b"x-program-id",
+        b"x-priority",
+        b"x-slo-ttft-ms",
+        b"x-slo-tpot-ms",
+        b"x-deadline-ms",
+        b"x-llm-d-slo-ttft-ms",
+        b"x-llm-d-slo-tpot-ms",
+        b"x-llm-d-inference-objective",
+        b"x-llm-d-inference-fairness-id",
+    )
+)
+"""Every header that `Tenants.objectives` reads."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
@@ -131,7 +147,7 @@ class Tenants:
 
         Raises BadRequestError naming the header whose value is not of its kind.
         """
-        if not any(map(headers.__contains__, _OBJECTIVE_HEADERS)):
+        if OBJECTIVE_HEADERS.isdisjoint(headers):
             return Objectives(default)
         ttft_s = self._limit(headers, (b"x-slo-ttft-ms", b"x-llm-d-slo-ttft-ms"), tenant.slo_floor.ttft_s)
         tpot_s = self._limit(headers, (b"x-slo-tpot-ms", b"x-llm-d-slo-tpot-ms"), tenant.slo_floor.tpot_s)
@@ -174,23 +190,6 @@ class Tenants:
             self._count_clamped(name.decode())
             return tenant.max_priority
         return asked
-
-
-_OBJECTIVE_HEADERS = (
-    b"x-session-id",
-    b"x-program-id",
-    b"x-priority",
-    b"x-slo-ttft-ms",
-    b"x-slo-tpot-ms",
-    b"x-deadline-ms",
-    b"x-llm-d-slo-ttft-ms",
-    b"x-llm-d-slo-tpot-ms",
-    b"x-llm-d-inference-objective",
-    b"x-llm-d-inference-fairness-id",
-)
-
-OBJECTIVE_HEADERS = frozenset(name.decode() for name in _OBJECTIVE_HEADERS)
-"""Every header `Tenants.objectives` reads."""
 
 
 def _milliseconds(headers: Headers, name: bytes) -> float | None:
