@@ -6,7 +6,8 @@ STAMP   := $(VENV)/.pointsman-installed
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean bench-dataplane
+.PHONY: help setup demo test check format clean bench-dataplane lock cluster cluster-packages cluster-build test-cluster \
+        test-cluster-full
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -37,6 +38,32 @@ format: $(STAMP) ## rewrite the sources in the one style
 
 bench-dataplane: $(STAMP) ## our data plane and others' on this machine, side by side (ARGS=--quick)
 	PYTHONPATH=bench $(BIN)/python -m dataplane $(ARGS)
+
+# It dies with make, so that the cluster does too.
+WITH_MAKE = exec setpriv --pdeathsig TERM
+
+cluster: $(STAMP) cluster-build ## a Kubernetes cluster on this machine, until Ctrl-C (ARGS=--help, KUBE=1.34)
+	@$(WITH_MAKE) $(BIN)/python -m e2e.cluster $(ARGS)
+
+cluster-packages: ## Debian packages that the cluster's nodes are made of (as root)
+	apt-get update --quiet
+	apt-get install --quiet --yes --no-install-recommends $$(cat e2e/cluster/packages.txt)
+
+cluster-build: $(STAMP) ## everything the cluster runs, built once per user
+	@$(BIN)/python -m e2e.cluster.build
+
+test-cluster: $(STAMP) cluster-build ## tests on a cluster of this machine's own making (KUBE=1.34, ARGS=--cluster=kind)
+	@$(WITH_MAKE) $(BIN)/python -m pytest e2e/cluster -m 'not long' $(ARGS)
+
+test-cluster-full: $(STAMP) cluster-build ## the same and the long ones: twenty starts and ends, kills half way up
+	@$(WITH_MAKE) $(BIN)/python -m pytest e2e/cluster $(ARGS)
+
+lock: ## pin what the image is made of, by hash
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet uv
+	{ echo '# What the image is made of, by hash. Written by `make lock`; a test holds it against pyproject.toml.'; \
+	  build/lock/bin/uv pip compile pyproject.toml --quiet --universal --generate-hashes --no-header \
+	      --python-version 3.11; } > requirements.lock
 
 clean: ## remove what was built here
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,57 @@
+"""Start a cluster and stay in the foreground: `python -m e2e.cluster [--nodes N] [--kubernetes 1.36]`.
+
+Writes `build/cluster/kubeconfig` and `build/cluster/run`. The cluster ends with this process, however that ends.
+"""
+
+import argparse
+import os
+import signal
+from pathlib import Path
+
+from e2e.cluster import binaries, local, requirements
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make cluster", description="a Kubernetes cluster on this machine")
+    parser.add_argument("--nodes", type=int, default=2, help="real nodes; 0: a control plane only")
+    parser.add_argument("--fake-nodes", type=int, default=0, help="nodes without containers, by kwok")
+    parser.add_argument("--kubernetes", default=os.environ.get("KUBE") or binaries.DEFAULT_KUBERNETES)
+    parser.add_argument(
+        "--folder", type=Path, default=local.CLUSTERS, help="where kubeconfig and run are written"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
+    if reasons := requirements.missing(nodes=arguments.nodes > 0):
+        raise SystemExit("no cluster here: " + "; ".join(reasons))
+    # `make` and `timeout` end what they started with SIGTERM; it ends the wait below as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    kubeconfig, wrapper = arguments.folder / "kubeconfig", arguments.folder / "run"
+    try:
+        if arguments.nodes:
+            started = local.start_cluster(
+                arguments.kubernetes, nodes=arguments.nodes, parent=arguments.folder
+            )
+        else:
+            started = local.start_control_plane(arguments.kubernetes, parent=arguments.folder)
+        with started as cluster:
+            if arguments.fake_nodes:
+                cluster.add_fake_nodes(arguments.fake_nodes)
+            kubeconfig.unlink(missing_ok=True)
+            kubeconfig.symlink_to(cluster.environment["KUBECONFIG"])
+            cluster.sandbox.write_wrapper(wrapper, {**cluster.environment, "KUBECONFIG": str(kubeconfig)})
+            print(
+                f"Kubernetes {arguments.kubernetes} runs until Ctrl-C. Inside it: {wrapper} kubectl get nodes"
+            )
+            signal.pause()
+    except KeyboardInterrupt:
+        print("ended")
+    finally:
+        kubeconfig.unlink(missing_ok=True)
+        wrapper.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Build everything that the suite needs: `make cluster-build`. What is in the user's cache already takes no time."""
+
+import os
+
+from e2e.cluster import binaries, images, requirements
+
+
+def suite_folders(kubernetes: str) -> list[str]:
+    """Folders of `tools/` that the suite needs for a Kubernetes minor, in the order in which they are wanted."""
+    return ["pause", "etcd", f"kubernetes-{kubernetes}", "kwok", "coredns", "helm-4", "helm-3", "kubeconform"]
+
+
+def main() -> None:
+    if reasons := requirements.missing(nodes=True):
+        # Not an error: the tests are skipped for the same reasons, and say so.
+        print("nothing is built for a cluster here: " + "; ".join(reasons))
+        return
+    for folder in suite_folders(os.environ.get("KUBE") or binaries.DEFAULT_KUBERNETES):
+        binaries.build(folder)
+    images.pause()
+    image = images.project()
+    print(f"{image.reference}: {image.size_bytes() / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

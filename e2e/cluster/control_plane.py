@@ -1,0 +1,204 @@
+"""etcd, API server, controller manager and scheduler in a sandbox, with fake nodes by kwok where wanted.
+
+Everything starts at once and waits for what it needs by itself, so the cluster is up as soon as its slowest part is.
+"""
+
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster import kubeconfig, network
+from e2e.cluster.sandbox import Sandbox
+
+READY_SECONDS = 60.0
+POLL_SECONDS = 0.05
+
+# Who did what, without bodies: the tests of permissions read it.
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
+
+
+class NotReadyError(Exception):
+    """Something did not become ready in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """Directories with the built commands, by folder of `tools/`."""
+
+    kubernetes: Path
+    etcd: Path
+    kwok: Path
+    coredns: Path
+    helm: Path
+
+
+class ControlPlane:
+    """A control plane in a sandbox, which is the caller's to close."""
+
+    def __init__(self, sandbox: Sandbox, built: Binaries, nodes: Sequence[str]) -> None:
+        """Start everything; users for the named nodes are known from the beginning. Raises SandboxError."""
+        self.sandbox = sandbox
+        self.binaries = built
+        self.audit_log = sandbox.logs / "audit.log"
+        self._users = kubeconfig.control_plane_users() | {node: kubeconfig.node_user(node) for node in nodes}
+        self._folder = sandbox.folder / "control-plane"
+        self._certificate = self._folder / "pki" / "apiserver.crt"
+        self._folder.mkdir()
+        self._start_storage()
+        self._start_api_server()
+        self._start_clients()
+
+    def wait_until_ready(self) -> None:
+        """Raises NotReadyError, or SandboxError when a component has died."""
+        self.wait("the API server is not ready", self._is_ready)
+        self.wait("there is no default service account", self._has_service_account)
+
+    def kubeconfig_of(self, component: str) -> Path:
+        """The kubeconfig of a component or node, written when it is first asked for."""
+        path = self.sandbox.folder / "kubeconfigs" / component
+        if not path.exists():
+            kubeconfig.write(path, self._users[component], self._certificate.read_bytes())
+        return path
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a GET to the API server as admin; status 0 while nothing listens."""
+        context = ssl.create_default_context(cafile=str(self._certificate))
+        with self.sandbox.network():
+            connection = http.client.HTTPSConnection(
+                network.CONTROL_PLANE, network.API_SERVER_PORT, context=context, timeout=10
+            )
+            try:
+                connection.request(
+                    "GET", path, headers={"Authorization": f"Bearer {self._users['admin'].token}"}
+                )
+                response = connection.getresponse()
+                return response.status, response.read()
+            except OSError:
+                return 0, b""
+            finally:
+                connection.close()
+
+    def restart(self, component: str) -> None:
+        """Kill a component and start it again on the same state. Raises NotReadyError."""
+        self.sandbox.kill(component)
+        self.sandbox.start_again(component)
+        self.wait_until_ready()
+
+    def wait(self, otherwise: str, condition: Callable[[], bool], seconds: float = READY_SECONDS) -> None:
+        """Poll until the condition holds. Raises NotReadyError, or SandboxError when a component has died."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.sandbox.check()
+            if time.monotonic() > deadline:
+                raise NotReadyError(f"{otherwise} after {seconds:.0f} s; logs: {self.sandbox.logs}")
+            time.sleep(POLL_SECONDS)
+
+    def start_kwok(self) -> None:
+        """Let nodes annotated as fake be kept alive, and their pods run without containers."""
+        stages = self.binaries.kwok / "files"
+        # kwok knows no stages of its own: nodes that beat, pods that run and end at once.
+        configurations = [
+            stages / "node" / "fast" / "node-initialize.yaml",
+            stages / "node" / "heartbeat-with-lease" / "node-heartbeat-with-lease.yaml",
+            *sorted((stages / "pod" / "fast").glob("pod-*.yaml")),
+        ]
+        self.sandbox.start(
+            "kwok",
+            [
+                self.binaries.kwok / "kwok",
+                f"--kubeconfig={self.kubeconfig_of('kwok')}",
+                "--manage-all-nodes=false",
+                "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+                "--node-lease-duration-seconds=40",
+                *(f"--config={configuration}" for configuration in configurations),
+            ],
+        )
+
+    def _start_storage(self) -> None:
+        self.sandbox.start(
+            "etcd",
+            [
+                self.binaries.etcd / "etcd",
+                f"--data-dir={self._folder / 'etcd'}",
+                "--listen-client-urls=http://127.0.0.1:2379",
+                "--advertise-client-urls=http://127.0.0.1:2379",
+                "--listen-peer-urls=http://127.0.0.1:2380",
+                # Nothing in here outlives the machine's memory, so nothing waits for its disk.
+                "--unsafe-no-fsync",
+                "--log-level=warn",
+            ],
+        )
+
+    def _start_api_server(self) -> None:
+        tokens = self._folder / "tokens.csv"
+        tokens.touch(mode=0o600)
+        tokens.write_text(kubeconfig.token_file(list(self._users.values())))
+        signing_key = self._folder / "service-accounts.key"
+        self.sandbox.run(
+            ["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", signing_key]
+        )
+        policy = self._folder / "audit-policy.json"
+        policy.write_text(json.dumps(AUDIT_POLICY))
+        self.sandbox.start(
+            "kube-apiserver",
+            [
+                self.binaries.kubernetes / "kube-apiserver",
+                "--etcd-servers=http://127.0.0.1:2379",
+                f"--advertise-address={network.CONTROL_PLANE}",
+                f"--secure-port={network.API_SERVER_PORT}",
+                f"--cert-dir={self._certificate.parent}",
+                f"--token-auth-file={tokens}",
+                "--authorization-mode=Node,RBAC",
+                "--enable-admission-plugins=NodeRestriction",
+                f"--service-cluster-ip-range={network.SERVICES}",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--service-account-signing-key-file={signing_key}",
+                f"--service-account-key-file={signing_key}",
+                "--allow-privileged",
+                "--kubelet-preferred-address-types=InternalIP",
+                f"--audit-policy-file={policy}",
+                f"--audit-log-path={self.audit_log}",
+            ],
+        )
+
+    def _start_clients(self) -> None:
+        # The API server makes its certificate before it listens; it is its own authority.
+        self.wait("the API server made no certificate", self._certificate.exists)
+        self.sandbox.start(
+            "kube-controller-manager",
+            [
+                self.binaries.kubernetes / "kube-controller-manager",
+                f"--kubeconfig={self.kubeconfig_of('controller-manager')}",
+                "--use-service-account-credentials",
+                f"--service-account-private-key-file={self._folder / 'service-accounts.key'}",
+                f"--root-ca-file={self._certificate}",
+                "--leader-elect=false",
+                # A node that is killed is noticed in seconds, as the tests cannot wait for the usual 40.
+                "--node-monitor-period=1s",
+                "--node-monitor-grace-period=12s",
+            ],
+        )
+        self.sandbox.start(
+            "kube-scheduler",
+            [
+                self.binaries.kubernetes / "kube-scheduler",
+                f"--kubeconfig={self.kubeconfig_of('scheduler')}",
+                "--leader-elect=false",
+            ],
+        )
+
+    def _is_ready(self) -> bool:
+        return self.get("/readyz")[0] == http.HTTPStatus.OK
+
+    def _has_service_account(self) -> bool:
+        # Pods of the default namespace are refused until the controller manager has made it.
+        return self.get("/api/v1/namespaces/default/serviceaccounts/default")[0] == http.HTTPStatus.OK

@@ -1,0 +1,3 @@
+module pointsman.io/e2e/pause
+
+go 1.24
