@@ -6,8 +6,8 @@ STAMP   := $(VENV)/.pointsman-installed
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean bench-dataplane lock cluster cluster-packages cluster-build test-cluster \
-        test-cluster-full
+.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory lock cluster \
+        cluster-packages cluster-build test-cluster test-cluster-full
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -38,6 +38,9 @@ format: $(STAMP) ## rewrite the sources in the one style
 
 bench-dataplane: $(STAMP) ## our data plane and others' on this machine, side by side (ARGS=--quick)
 	PYTHONPATH=bench $(BIN)/python -m dataplane $(ARGS)
+
+bench-dataplane-memory: $(STAMP) ## is our memory flat over ten minutes at 1,000 streams?
+	PYTHONPATH=bench $(BIN)/python -m dataplane.memory $(ARGS)
 
 # It dies with make, so that the cluster does too.
 WITH_MAKE = exec setpriv --pdeathsig TERM

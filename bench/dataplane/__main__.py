@@ -6,9 +6,9 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from dataplane import environments, machine, network, ours, report, scenarios
+from dataplane import decisions, environments, inside, machine, network, ours, report, scenarios
 from dataplane.dynamo import WORKERS
-from dataplane.load import BUILD, INTERVAL_MS, compile_programs
+from dataplane.load import BUILD, INTERVAL_MS, compile_programs, raise_descriptor_limit
 from dataplane.measure import FOREIGN_LIMIT, Bench
 from dataplane.scenarios import Outcome, Plan
 
@@ -23,6 +23,11 @@ SCENARIOS: dict[str, Callable[[Bench, Plan], Outcome]] = {
     "disaggregation": scenarios.disaggregation,
 }
 NEEDS_OURS = {"disaggregation"}
+INSIDE: dict[str, Callable[[Bench, float], dict[str, float]]] = {
+    "metrics_stall": inside.metrics_stall,
+    "idle_streams": lambda bench, _seconds: inside.idle_streams(bench),
+    "decisions": lambda _bench, _seconds: decisions.measure(),
+}
 SIDES = ("direct", "pointsman", "vllm_router", "sglang_router", "dynamo")
 
 
@@ -37,9 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="measured window of a run (8, with --quick 3)")
     parser.add_argument("--retries", type=int, default=3, help="of a run that other processes disturbed (3)")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="measure these only")
-    parser.add_argument(
-        "--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), help="and these only"
-    )
+    parser.add_argument("--scenarios", nargs="+", choices=[*SCENARIOS, *INSIDE], help="and these only")
     parser.add_argument("--json", type=Path, default=BUILD / "dataplane.json", help="where the results go")
     return parser.parse_args()
 
@@ -71,6 +74,7 @@ def _context(bench: Bench, seconds: float, skipped: dict[str, str]) -> dict[str,
 def main() -> int:
     arguments = _arguments()
     compile_programs()
+    raise_descriptor_limit()
     seconds = arguments.seconds or (3.0 if arguments.quick else 8.0)
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     bench = Bench(machine.choose_cores(), rounds, arguments.retries, lambda line: print(line, flush=True))
@@ -81,13 +85,16 @@ def main() -> int:
     plan = Plan(frozenset(sides - set(skipped)), seconds)
     outcomes: list[Outcome] = []
     figures: dict[str, float] = {}
-    for name in arguments.scenarios:
-        if name in NEEDS_OURS and "pointsman" not in plan.sides:
+    for name in arguments.scenarios or [*SCENARIOS, *INSIDE]:
+        if (name in NEEDS_OURS or name in INSIDE) and "pointsman" not in plan.sides:
             continue
         bench.say(f"{name}:")
-        outcome = SCENARIOS[name](bench, plan)
-        outcomes.append(outcome)
-        figures |= outcome.figures
+        if name in INSIDE:
+            figures |= INSIDE[name](bench, seconds)
+        else:
+            outcome = SCENARIOS[name](bench, plan)
+            outcomes.append(outcome)
+            figures |= outcome.figures
     report.write(arguments.json, outcomes, figures, _context(bench, seconds, skipped))
     report.show(outcomes, figures, skipped)
     print(f"every run: {arguments.json}")

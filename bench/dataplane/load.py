@@ -2,6 +2,7 @@
 
 import json
 import random
+import resource
 import shutil
 import socket
 import subprocess
@@ -37,6 +38,12 @@ def compile_programs(folder: Path = BUILD) -> None:
         source, program = SOURCES / f"{name}.c", folder / name
         if not program.exists() or program.stat().st_mtime < max(shared, source.stat().st_mtime):
             subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-o", program, source], check=True)
+
+
+def raise_descriptor_limit() -> None:
+    """Thousands of connections need as many descriptors; what is started from here inherits the limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def free_ports(count: int) -> list[int]:

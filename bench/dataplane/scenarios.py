@@ -179,8 +179,9 @@ def disaggregation(bench: Bench, plan: Plan) -> Outcome:
     )
     outcome.figures["disaggregated_extra_cpu_us"] = outcome.median(apart.name) - outcome.median(plain.name)
     legs = [run.extra for run in used_runs(runs[apart.name], bench.rounds)]
-    # 1: every request had both legs; less: the hybrid choice or a retry went another way.
-    outcome.figures["disaggregated_share"] = min(2 * leg["decode_legs"] / leg["requests"] for leg in legs)
+    # 1: every answer came from a decode leg; less: the hybrid choice or a retry went another way.
+    answered = min(leg["decode_legs"] / (leg["requests"] - leg["prefill_legs"]) for leg in legs)
+    outcome.figures["disaggregated_share"] = answered
     return outcome
 
 
