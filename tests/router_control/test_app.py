@@ -249,10 +249,14 @@ async def test_the_admin_port_says_what_it_takes(
     assert answer.status_code == status
 
 
-async def test_clients_may_be_served_over_tls_and_certificates_renewed(
-    start: Started, engine: Any, tmp_path: Path
-) -> None:
-    def issue(name: str) -> None:
+Issue = Callable[[str], None]
+
+
+@pytest.fixture
+def issue(tmp_path: Path) -> Issue:
+    """Writes a new self-signed certificate and its key to cert.pem and key.pem."""
+
+    def issued(name: str) -> None:
         new = [
             "openssl",
             "req",
@@ -267,6 +271,12 @@ async def test_clients_may_be_served_over_tls_and_certificates_renewed(
         files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
         subprocess.run([*new, *subject, *files], check=True, capture_output=True)
 
+    return issued
+
+
+async def test_clients_may_be_served_over_tls_and_certificates_renewed(
+    start: Started, engine: Any, tmp_path: Path, issue: Issue
+) -> None:
     issue("one")
     tls = {"certificate": "cert.pem", "key": "key.pem"}
     router = await start(listen={"port": 0, "tls": tls})
@@ -278,6 +288,39 @@ async def test_clients_may_be_served_over_tls_and_certificates_renewed(
         context = ssl.create_default_context(cafile=tmp_path / "cert.pem")
         async with httpx.AsyncClient(base_url=url, verify=context) as client:
             assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
+
+
+async def test_engines_may_be_behind_mutual_tls(
+    start: Started, engine: Any, tmp_path: Path, issue: Issue
+) -> None:
+    issue("engine")
+    await engine.close()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "cert.pem")
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    await engine.listen(context)
+    engine.finish.set()
+    models = [{"name": "llama", "instances": [{"url": engine.url.replace("http:", "https:")}]}]
+    pair = {"certificate": "cert.pem", "key": "key.pem"}
+    router = await start(models=models, engine_tls={"ca": "cert.pem", **pair})
+    assert (await router.client.post("/v1/chat/completions", json=CHAT)).status_code == 200
+
+
+async def test_an_engine_whose_certificate_is_not_trusted_is_not_used(
+    start: Started, engine: Any, tmp_path: Path, issue: Issue
+) -> None:
+    issue("engine")
+    await engine.close()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    await engine.listen(context)
+    issue("another")
+    url = engine.url.replace("http:", "https:")
+    router = await start(
+        models=[{"name": "llama", "instances": [{"url": url}]}], engine_tls={"ca": "cert.pem"}
+    )
+    assert (await router.client.post("/v1/chat/completions", json=CHAT)).status_code == 503
+    assert "certificate" in (await router.instances())[url]["why"].lower()
 
 
 async def test_a_port_that_is_taken_is_an_error(start: Started, engine: Any) -> None:

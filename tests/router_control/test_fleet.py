@@ -252,3 +252,13 @@ def test_capabilities_follow_from_the_connector(
 ) -> None:
     scene.fleet.apply(make_config(models=two(**given)), None)
     assert scene.member(A).upstream.instance.capabilities == capabilities
+
+
+def test_other_breaker_options_start_afresh(scene: Scene, make_config: MakeConfig) -> None:
+    scene.fleet.alive(scene.member())
+    for _ in range(3):
+        scene.fleet.failed(scene.member().id, Failure.CLOSED)
+    scene.fleet.apply(make_config(breaker={"failures": 1}), None)
+    assert scene.available() == [A]
+    scene.fleet.failed(scene.member().id, Failure.CLOSED)
+    assert scene.available() == []

@@ -7,9 +7,11 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from pointsman.api.config_file import ConfigError
+from pointsman.api.config_file import ConfigError, parse_config
 from pointsman.api.router_config import RouterConfig, load_router_config
 from pointsman.core.instances import Role
 
@@ -106,6 +108,8 @@ WRONG = {
         "models: !!python/object/apply:os.getcwd []\n",
         "not YAML: could not determine",
     ),
+    "a date that is none": ("models: 2024-99-99\n", "not YAML: month must be in 1..12"),
+    "a circle": ("models: &m [*m]\n", "models[0]: "),
     "nothing": ("", "is empty; docs/configuration.md shows a complete example"),
 }
 
@@ -141,6 +145,31 @@ def test_paths_start_at_the_file(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.yaml: cannot be read: No such file"):
         load_router_config(tmp_path / "nothing.yaml")
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates()
+NAMES = st.sampled_from(
+    ["models", "name", "instances", "url", "role", "policy", "limits", "tenants", "slo"]
+) | st.text(max_size=10)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=5))
+def test_any_document_is_right_or_explained(document: dict[str, Any]) -> None:
+    try:
+        parse_config(yaml.safe_dump(document), RouterConfig, Path("router.yaml"))
+    except ConfigError as error:
+        assert error.problems  # noqa: PT017 - either is right
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=80) | st.text("{}[]:,-&*!|> \n\"'ab01", max_size=40))
+def test_any_text_is_right_or_explained(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_config(text, RouterConfig, Path("router.yaml"))
 
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"

@@ -93,31 +93,38 @@ def load_config(file: Path, model: type[_M]) -> _M:
 
 def parse_config(text: str, model: type[_M], file: Path) -> _M:
     """As `load_config`, on text; `file` names it in errors and anchors relative paths."""
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            raise ConfigError(file, [Problem("", "is empty; docs/configuration.md shows a complete example")])
-        repeated = list(_repeated_keys(node, ()))
-        if repeated:
-            raise ConfigError(file, repeated)
-        data = loader.construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise ConfigError(file, [Problem("", f"not YAML: {error.problem}", line)]) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(file, [Problem("", f"not YAML: {error}")]) from error
-    finally:
-        loader.dispose()
+    root, data = _read_yaml(text, file)
     try:
         return model.model_validate(data, context={"folder": file.parent})
     except ValidationError as error:
         found = [
             problem
             for details in error.errors(include_url=False)
-            for problem in _problems(details, model, node)
+            for problem in _problems(details, model, root)
         ]
         raise ConfigError(file, sorted(found, key=lambda problem: problem.line or 0)) from error
+
+
+def _read_yaml(text: str, file: Path) -> tuple[yaml.Node, Any]:
+    """The document twice: as nodes, which know their lines, and as data. Raises ConfigError."""
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                raise ConfigError(
+                    file, [Problem("", "is empty; docs/configuration.md shows a complete example")]
+                )
+            if repeated := list(_repeated_keys(root, (), set())):
+                raise ConfigError(file, repeated)
+            return root, loader.construct_document(root)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise ConfigError(file, [Problem("", f"not YAML: {error.problem}", line)]) from error
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
+        raise ConfigError(file, [Problem("", f"not YAML: {error}")]) from error
 
 
 def conflicts(found: Iterable[tuple[Location, str]]) -> None:
@@ -226,13 +233,16 @@ def _line(root: yaml.Node, location: Location) -> int:
     return line
 
 
-def _repeated_keys(node: yaml.Node, location: Location) -> Iterator[Problem]:
-    """YAML readers silently let the last of two equal keys win."""
-    seen: dict[int | str, int] = {}
+def _repeated_keys(node: yaml.Node, location: Location, seen: set[int]) -> Iterator[Problem]:
+    """YAML readers silently let the last of two equal keys win. Aliased nodes, even circular ones, are read once."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    lines: dict[int | str, int] = {}
     for key, mark, value in _children(node):
         here = (*location, key)
         line = mark.start_mark.line + 1
-        if key in seen:
-            yield Problem(dotted(here), f"appears twice; the first is on line {seen[key]}", line)
-        seen[key] = line
-        yield from _repeated_keys(value, here)
+        if key in lines:
+            yield Problem(dotted(here), f"appears twice; the first is on line {lines[key]}", line)
+        lines[key] = line
+        yield from _repeated_keys(value, here, seen)

@@ -188,7 +188,11 @@ class Fleet:
 
     def apply(self, config: RouterConfig, context: ssl.SSLContext | None) -> None:
         """Make the fleet what the configuration says. What it no longer names drains, then leaves."""
-        self._options = breaker_options(config)
+        options = breaker_options(config)
+        if options != self._options:
+            self._options = options
+            for known in self._members.values():
+                known.breaker = Breaker(options, self._clock())
         timeouts = engine_timeouts(config.timeouts)
         named = {instance.url: (model, instance) for model in config.models for instance in model.instances}
         for address, (model, instance) in named.items():

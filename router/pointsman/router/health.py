@@ -89,6 +89,7 @@ class Watch:
                 watched = _Watched(member)
                 self._watched[address] = watched
                 watched.task = asyncio.get_running_loop().create_task(self._watch(fleet, watched))
+                watched.task.add_done_callback(_ended)
 
     async def first_round(self, timeout_s: float) -> None:
         """Until every engine was asked once, or the time is over."""
@@ -214,3 +215,8 @@ class Watch:
                     if len(page) > MAX_PAGE_BYTES:
                         raise httpx.DecodingError(f"more than {MAX_PAGE_BYTES} bytes")
                 return response.status_code, bytes(page)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("an engine is no longer watched, which is a bug", exc_info=error)
