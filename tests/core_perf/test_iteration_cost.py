@@ -1,5 +1,7 @@
 """The time of an iteration: integers, convex, and runs of decode iterations in closed form."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +60,16 @@ def test_a_run_of_decode_iterations_equals_its_single_iterations(
 ) -> None:
     single = sum(cost.iteration_ps(0, 0, sequences, context + i * sequences) for i in range(iterations))
     assert cost.decode_run_ps(iterations, sequences, context) == single
+
+
+@given(costs, st.integers(1, 10**15), st.integers(1, 256), st.integers(1, 10**6))
+def test_the_iteration_under_way_at_a_time_is_found_in_closed_form(
+    cost: IterationCost, span_ps: int, sequences: int, context: int
+) -> None:
+    cost = replace(cost, t0_ps=max(cost.t0_ps, 10**6))
+    iterations = cost.decode_iterations_until(span_ps, sequences, context)
+    assert cost.decode_run_ps(iterations, sequences, context) >= span_ps
+    assert iterations == 1 or cost.decode_run_ps(iterations - 1, sequences, context) < span_ps
 
 
 @given(costs, counts, counts, counts, counts, st.integers(0, 3))

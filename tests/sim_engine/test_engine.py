@@ -209,3 +209,82 @@ def test_the_longest_that_fits_runs(profile: EngineProfile) -> None:
     engine.add(request("a", 4000, 96), 0)
     run(engine)
     assert not engine.has_work()
+
+
+def test_a_renewed_lease_begins_anew(profile: EngineProfile) -> None:
+    engine = Engine(profile, EngineOptions(lease_ps=100))
+    engine.add(request("a", 100, 1, hold_kv=True), 0)
+    run(engine)
+    expiry = engine.wake_ps()
+    assert expiry is not None
+    assert engine.renew_kv("a", expiry - 1)
+    assert engine.wake_ps() == expiry + 99
+    assert engine.begin(expiry) is None
+    assert engine.held_tokens("a") == 100
+    assert not engine.renew_kv("b", 0)
+
+
+def test_a_request_is_let_in_only_if_all_of_it_fits_now(profile: EngineProfile) -> None:
+    """Its first chunk would fit, its prompt would not (scheduler_reserve_full_isl of vLLM)."""
+    engine = Engine(profile, EngineOptions(kv_capacity_tokens=160, chunk_tokens=32))
+    engine.add(request("a", 96, 2), 0)
+    engine.add(request("b", 80, 1), 0)
+    assert run(engine)[3:] == [[("a", 1)], [("b", 32)], [("b", 32)], [("b", 16)]]
+
+
+def test_blocks_without_content_are_used_before_any_prefix_is_forgotten(profile: EngineProfile) -> None:
+    engine = Engine(profile, EngineOptions(kv_capacity_tokens=160))
+    engine.add(request("a", 64, 1, block_hash=chain(1)), 0)
+    run(engine)
+    engine.add(request("b", 96, 1), 0)
+    run(engine)
+    again = request("c", 65, 1, block_hash=chain(1))
+    engine.add(again, 0)
+    run(engine)
+    assert again.cached_tokens == 64
+
+
+def test_the_tail_of_the_least_recently_used_prefix_goes_first(profile: EngineProfile) -> None:
+    engine = Engine(profile, EngineOptions(kv_capacity_tokens=160))
+    for name, seed in (("old", 1), ("new", 2)):
+        engine.add(request(name, 64, 1, block_hash=chain(seed)), 0)
+        run(engine)
+    engine.add(request("b", 48, 1), 0)  # two blocks are without content, one must be forgotten
+    run(engine)
+    hits = {}
+    for name, seed in (("old again", 1), ("new again", 2)):
+        again = request(name, 65, 1, block_hash=chain(seed))
+        engine.add(again, 0)
+        run(engine)
+        hits[name] = again.cached_tokens
+    assert hits == {"old again": 48, "new again": 64}
+
+
+def test_a_last_block_computed_twice_is_held_twice_and_found_once(profile: EngineProfile) -> None:
+    engine = Engine(profile, EngineOptions(kv_capacity_tokens=128, chunk_tokens=64))
+    for name in "ab":
+        engine.add(request(name, 32, 1, block_hash=chain(1)), 0)
+    engine.begin(0)
+    assert (engine.pool.cached, engine.pool.used) == (2, 3)
+
+
+def test_a_budget_smaller_than_the_running_lets_the_first_go_on(profile: EngineProfile) -> None:
+    engine = Engine(profile, EngineOptions(chunk_tokens=2))
+    for name in "abc":
+        engine.add(request(name, 1, 3), 0)
+    assert run(engine) == [
+        [("a", 1), ("b", 1)],
+        [("a", 1), ("b", 1)],
+        [("a", 1), ("b", 1)],
+        [("c", 1)],
+        [("c", 1)],
+        [("c", 1)],
+    ]
+
+
+def test_kv_on_its_way_is_freed_by_an_abort(profile: EngineProfile) -> None:
+    engine = Engine(profile)
+    engine.add(request("a", 100, 3, pull=KvPull(tokens=100, duration_ps=7_000)), 0)
+    assert engine.begin(0) is None
+    assert engine.abort("a")
+    assert (engine.stats().used_blocks, engine.wake_ps()) == (0, None)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import isqrt
 from typing import NamedTuple
 
 from pointsman.core.units import PS_PER_S
@@ -75,6 +76,22 @@ class IterationCost:
         )
         base_ps = self.t0_ps + self.decode_base_ps(decode_sequences)
         return iterations * base_ps + self.tc_ps * context_tokens
+
+    def decode_iterations_until(self, span_ps: int, decode_sequences: int, decode_context_tokens: int) -> int:
+        """The fewest iterations, at least 1, with `decode_run_ps` of at least `span_ps`."""
+        # The run's time is (x*n^2 + y*n) / 2 in integers; its positive root, then set right to the unit.
+        x = self.tc_ps * decode_sequences
+        y = (
+            2 * (self.t0_ps + self.decode_base_ps(decode_sequences))
+            + 2 * self.tc_ps * decode_context_tokens
+            - x
+        )
+        if span_ps <= 0:
+            return 1
+        iterations = (isqrt(y * y + 8 * x * span_ps) - y) // (2 * x) if x else 2 * span_ps // y
+        while x * iterations * iterations + y * iterations < 2 * span_ps:
+            iterations += 1
+        return max(1, iterations)
 
     def prefill_ps(self, prompt_tokens: int, chunk_tokens: int, cached_tokens: int = 0) -> int:
         """Time to prefill a prompt alone on an idle engine, in chunks of at most `chunk_tokens`."""

@@ -1,56 +1,45 @@
-"""Iteration-level continuous batching, as vLLM V1 schedules it, on a clock that is passed in.
+"""Iteration-level continuous batching on a clock that is passed in.
 
 The owner drives it: `begin` plans one iteration that starts now, `end` takes its result at `iteration.end_ps`.
-Time is an integer number of picoseconds and never read from anywhere.
+Time is an integer number of picoseconds and never read from anywhere. A simulator leaps instead: `begin_run` plans
+as many iterations as are alike, `cut` shortens the run when something arrives, `end_run` takes its result.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 
 from pointsman.core.perf import EngineProfile
-from pointsman.core.units import PS_PER_S
 from pointsman.sim.engine.blocks import BlockPool
-from pointsman.sim.engine.queue import WaitingQueue
-from pointsman.sim.engine.request import EngineRequest, KvPull
-
-
-class Scheduling(StrEnum):
-    FCFS = "fcfs"
-    PRIORITY = "priority"
+from pointsman.sim.engine.options import EngineCounters, EngineOptions, EngineStats
+from pointsman.sim.engine.request import EngineRequest
+from pointsman.sim.engine.scheduler import Plan, Scheduler
+from pointsman.sim.engine.transfers import Leases
 
 
 class RequestTooLongError(ValueError):
     """The prompt, or the prompt and its answer, can never fit into this engine."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """What an operator sets on the command line of an engine."""
-
-    chunk_tokens: int = 2048
-    """Token budget of an iteration (vLLM's max_num_batched_tokens)."""
-    scheduling: Scheduling = Scheduling.FCFS
-    prefix_caching: bool = True
-    kv_capacity_tokens: int = 0
-    """0: the profile's."""
-    max_sequences: int = 0
-    """0: the profile's."""
-    max_context_tokens: int = 0
-    """0: the profile's."""
-    lease_ps: int = 30 * PS_PER_S
-    """How long held KV waits to be pulled."""
-
-
 @dataclass(slots=True)
 class Iteration:
-    """One planned iteration: which request computes how many tokens."""
+    """One planned iteration, or a run of iterations that are alike."""
 
     start_ps: int
     end_ps: int
-    scheduled: list[tuple[EngineRequest, int]]
+    chunks: list[tuple[EngineRequest, int]]
+    """Who computes how many tokens of a prompt (or of what it lost when it was preempted)."""
+    decoding: list[EngineRequest]
+    """Who computes one token each. Not listed for a run."""
     prefill_tokens: int
     decode_sequences: int
+    decode_context_tokens: int
+    """Of the first iteration of a run, as `core.perf.IterationCost` counts them."""
+    iterations: int = 1
+
+    @property
+    def scheduled(self) -> list[tuple[EngineRequest, int]]:
+        """Requests and their tokens, in the order in which they came to run."""
+        return [(request, 1) for request in self.decoding] + self.chunks
 
 
 @dataclass(slots=True)
@@ -60,54 +49,6 @@ class Output:
     request: EngineRequest
     new_tokens: int
     finished: bool
-
-
-@dataclass(slots=True)
-class EngineCounters:
-    """Sums since the start."""
-
-    iterations: int = 0
-    prompt_tokens: int = 0
-    """Prompt tokens of requests that got their first token."""
-    generated_tokens: int = 0
-    prefix_queries: int = 0
-    """Tokens looked up in the prefix cache."""
-    prefix_hits: int = 0
-    pulled_tokens: int = 0
-    preemptions: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStats:
-    """The engine now."""
-
-    running: int
-    waiting: int
-    used_blocks: int
-    total_blocks: int
-    counters: EngineCounters
-
-
-@dataclass(slots=True)
-class _Held:
-    request: EngineRequest
-    tokens: int
-    expires_ps: int
-
-
-@dataclass(slots=True)
-class _Arriving:
-    request: EngineRequest
-    at_ps: int
-
-
-@dataclass(slots=True)
-class _Plan:
-    """The iteration while it is put together."""
-
-    budget: int
-    scheduled: list[tuple[EngineRequest, int]] = field(default_factory=list)
-    preempted: bool = False
 
 
 class Engine:
@@ -123,12 +64,14 @@ class Engine:
         self.max_sequences = self.options.max_sequences or profile.max_sequences
         self.block_size = profile.block_size
         self.pool = BlockPool(capacity // profile.block_size)
-        self.counters = EngineCounters()
         self._requests: dict[str, EngineRequest] = {}
-        self._running: list[EngineRequest] = []
-        self._waiting = WaitingQueue(by_priority=self.options.scheduling is Scheduling.PRIORITY)
-        self._arriving: list[_Arriving] = []
-        self._held: dict[str, _Held] = {}
+        self._arrived = 0
+        self._scheduler = Scheduler(self.pool, self.block_size, self.max_sequences, self.options)
+        self._leases = Leases(self.options.lease_ps)
+
+    @property
+    def counters(self) -> EngineCounters:
+        return self._scheduler.counters
 
     # --- from outside
 
@@ -145,46 +88,43 @@ class Engine:
         if request.prompt_tokens < 1 or request.output_tokens < 1:
             raise ValueError("a request needs at least one prompt token and one output token")
         total = request.prompt_tokens + request.output_tokens
-        if total > self.max_context_tokens or self._blocks(total - 1) > self.pool.total:
+        if total > self.max_context_tokens or self._scheduler.blocks_of(total - 1) > self.pool.total:
             raise RequestTooLongError(
                 f"{request.prompt_tokens} prompt and {request.output_tokens} output tokens exceed the longest "
                 f"context of {self.max_context_tokens} tokens"
             )
         request.arrived_ps = now_ps
+        request.number = self._arrived
+        self._arrived += 1
         self._requests[request.request_id] = request
-        self._waiting.append(request)
+        self._scheduler.enqueue(request)
 
     def abort(self, request_id: str) -> bool:
-        """End a request and free its blocks at once. False: it is not here."""
+        """End a request and free its blocks at once. False: it is not here.
+
+        An iteration under way goes on without it. A run must have been cut and ended before.
+        """
         request = self._requests.pop(request_id, None)
         if request is None:
             return False
-        if request in self._running:
-            self._running.remove(request)
-        elif not self._waiting.remove(request):
-            self._arriving = [arriving for arriving in self._arriving if arriving.request is not request]
-        self.pool.free(request.blocks)
+        self._scheduler.remove(request)
         return True
 
     def held_tokens(self, request_id: str) -> int | None:
         """Tokens whose KV a finished request still holds for others, or None."""
-        held = self._held.get(request_id)
-        return None if held is None else held.tokens
+        held = self._leases.get(request_id)
+        return None if held is None else held.own_computed
+
+    def renew_kv(self, request_id: str, now_ps: int) -> bool:
+        """Let a lease begin anew, as heartbeats of whoever will pull it do. False: there is none (any more)."""
+        return self._leases.renew(request_id, now_ps)
 
     def release_kv(self, request_id: str) -> bool:
         """End a lease: its KV was pulled, or nobody wants it. False: there is none (any more)."""
-        held = self._held.pop(request_id, None)
+        held = self._leases.release(request_id)
         if held is None:
             return False
-        self.pool.free(held.request.blocks)
-        return True
-
-    def renew_kv(self, request_id: str, now_ps: int) -> bool:
-        """Let a lease begin anew, as the heartbeats of whoever will pull it do. False: there is none (any more)."""
-        held = self._held.get(request_id)
-        if held is None:
-            return False
-        held.expires_ps = now_ps + self.options.lease_ps
+        self._scheduler.free(held)
         return True
 
     def has_work(self) -> bool:
@@ -197,224 +137,159 @@ class Engine:
 
     def wake_ps(self) -> int | None:
         """When something happens by itself though no iteration runs: KV arrives, or a lease expires."""
-        times = [arriving.at_ps for arriving in self._arriving]
-        times += [held.expires_ps for held in self._held.values()]
-        return min(times, default=None)
+        arrival, expiry = self._scheduler.next_arrival_ps(), self._leases.next_ps()
+        if arrival is None or expiry is None:
+            return arrival if expiry is None else expiry
+        return min(arrival, expiry)
 
     def stats(self) -> EngineStats:
-        waiting = len(self._waiting) + len(self._arriving)
-        return EngineStats(len(self._running), waiting, self.pool.used, self.pool.total, self.counters)
+        """The engine at the beginning of what is under way."""
+        scheduler, pool = self._scheduler, self.pool
+        return EngineStats(scheduler.running, scheduler.waiting, pool.used, pool.total, self.counters)
 
     # --- one iteration
 
     def begin(self, now_ps: int) -> Iteration | None:
         """Plan the iteration that starts now. None: nothing can run until something changes (`wake_ps`)."""
-        self._expire(now_ps)
-        self._receive(now_ps)
-        plan = _Plan(self.options.chunk_tokens)
-        self._schedule_running(plan)
-        if not plan.preempted:
-            self._admit(plan, now_ps)
-        if not plan.scheduled:
-            return None
-        return self._price(plan, now_ps)
+        plan = self._plan(now_ps)
+        decoding = [request for request in self._scheduler.batch if request not in plan.held_back]
+        return self._price(plan, decoding)
 
     def end(self, iteration: Iteration) -> list[Output]:
-        """What the iteration produced. Requests that were aborted or preempted meanwhile get nothing."""
+        """What the iteration produced. Requests that were aborted meanwhile get nothing."""
+        last = set(self._scheduler.batch.end())
+        outputs = [
+            Output(request, 1, request in last) for request in iteration.decoding if request.clock is not None
+        ]
         self.counters.iterations += 1
-        now_ps = iteration.end_ps
-        outputs: list[Output] = []
-        finished = False
-        for request, _ in iteration.scheduled:
-            if self._requests.get(request.request_id) is not request:
-                continue
-            if request.computed_tokens < request.known_tokens:
-                continue
-            request.generated_tokens += 1
+        self.counters.generated_tokens += len(outputs)
+        for output in outputs:
+            if output.finished:
+                self._scheduler.batch.leave(output.request)
+                self._finish(output.request, iteration.end_ps)
+        return outputs + self._first_tokens(iteration.end_ps)
+
+    # --- runs of iterations
+
+    def begin_run(self, now_ps: int) -> Iteration | None:
+        """Plan as many iterations as are alike: nobody joins, ends, waits for a block or is let in before the last.
+
+        Taking its result at its end, or cutting it first, equals stepping through its iterations.
+        """
+        plan = self._plan(now_ps)
+        run = self._price(plan, [])
+        if run is not None and not (plan.chunks or plan.preempted or plan.held_back):
+            self._stretch(run)
+        return run
+
+    def cut(self, run: Iteration, at_ps: int) -> None:
+        """Let the run end with the iteration that is under way at that time (or ends just then)."""
+        if at_ps < run.end_ps and run.iterations > 1:
+            self._shorten(run, self._iterations_until(run, at_ps))
+
+    def end_run(self, run: Iteration) -> list[Output]:
+        """What the run produced for those who got their first token (since a preemption) or their last."""
+        scheduler, batch = self._scheduler, self._scheduler.batch
+        more = run.iterations - 1
+        if more:
+            self.pool.take(batch.blocks_needed(more))
+            begun = batch.clock.begun
+            batch.begin(more)
+            if batch.hashed and self.options.prefix_caching:
+                for iteration in range(begun + 1, begun + more + 1):
+                    scheduler.fill_decoded(iteration)
+        ending = batch.end()
+        self.counters.iterations += run.iterations
+        singles = sum(tokens == 1 for _, tokens in run.chunks)
+        self.counters.generated_tokens += (run.decode_sequences - singles) * run.iterations
+        outputs = []
+        for request in ending:
+            batch.leave(request)
+            self._finish(request, run.end_ps)
+            outputs.append(Output(request, run.iterations, finished=True))
+        return outputs + self._first_tokens(run.end_ps)
+
+    # --- inside
+
+    def _plan(self, now_ps: int) -> Plan:
+        for request in self._leases.expired(now_ps):
+            self._scheduler.free(request)
+        plan = self._scheduler.plan(now_ps)
+        while plan.preempted and plan.idle:  # the only one that ran preempted itself: others can start now
+            plan = self._scheduler.plan(now_ps)
+        return plan
+
+    def _price(self, plan: Plan, decoding: list[EngineRequest]) -> Iteration | None:
+        """The iteration and its time. A chunk of one token is decoding to the kernels, whatever it is for."""
+        if plan.idle:
+            return None
+        sequences = plan.decoding
+        prefill_tokens = attention_x2 = 0
+        context_tokens = self._scheduler.batch.context_tokens
+        for request in plan.held_back:
+            context_tokens -= request.computed_tokens
+        for request, tokens in plan.chunks:
+            if tokens == 1:
+                sequences += 1
+                context_tokens += request.own_computed
+            else:
+                prefill_tokens += tokens
+                attention_x2 += tokens * (2 * request.own_computed - tokens)
+        duration_ps = self.profile.cost.iteration_ps(prefill_tokens, attention_x2, sequences, context_tokens)
+        end_ps = plan.now_ps + duration_ps
+        return Iteration(
+            plan.now_ps, end_ps, plan.chunks, decoding, prefill_tokens, sequences, context_tokens
+        )
+
+    def _stretch(self, run: Iteration) -> None:
+        """Make a run as long as nothing changes."""
+        batch = self._scheduler.batch
+        left = batch.iterations_left()
+        iterations = 1 + batch.iterations_within(self.pool.available, left - 1)
+        if iterations > 1 and batch.hashed and self._scheduler.lookup_waits():
+            begun = batch.clock.begun
+            fills = (n for n in range(1, iterations) if any(batch.filling(begun + n)))
+            iterations = next(fills, iterations)
+        wake_ps = self.wake_ps()
+        if wake_ps is not None:
+            iterations = min(iterations, self._iterations_until(run, wake_ps))
+        self._shorten(run, iterations)
+
+    def _shorten(self, run: Iteration, iterations: int) -> None:
+        run.iterations = iterations
+        run.end_ps = run.start_ps + self.profile.cost.decode_run_ps(
+            iterations, run.decode_sequences, run.decode_context_tokens
+        )
+
+    def _iterations_until(self, run: Iteration, at_ps: int) -> int:
+        return self.profile.cost.decode_iterations_until(
+            at_ps - run.start_ps, run.decode_sequences, run.decode_context_tokens
+        )
+
+    def _first_tokens(self, now_ps: int) -> list[Output]:
+        """Prompts that are computed to their end give a token, and decode from now on."""
+        scheduler = self._scheduler
+        outputs = []
+        for request in scheduler.joining:
+            request.own_generated += 1
             self.counters.generated_tokens += 1
             if request.first_token_ps is None:
                 request.first_token_ps = now_ps
                 self.counters.prompt_tokens += request.prompt_tokens
-            done = request.generated_tokens >= request.output_tokens
+            done = request.own_generated == request.output_tokens
             if done:
-                finished = True
                 self._finish(request, now_ps)
+            else:
+                scheduler.batch.join(request)
             outputs.append(Output(request, 1, done))
-        if finished:
-            self._running = [request for request in self._running if request.finished_ps is None]
+        scheduler.joining.clear()
         return outputs
-
-    def _schedule_running(self, plan: _Plan) -> None:
-        """Running requests in order, each its next token or chunk; who finds no block preempts from the end."""
-        index = 0
-        while index < len(self._running) and plan.budget > 0:
-            request = self._running[index]
-            tokens = min(request.known_tokens - request.computed_tokens, plan.budget)
-            if not self._make_room(request, tokens, plan):
-                break
-            self._compute(request, tokens)
-            plan.scheduled.append((request, tokens))
-            plan.budget -= tokens
-            # Preempting by priority may have removed a request before this one.
-            index = self._running.index(request, max(0, index - 1)) + 1 if plan.preempted else index + 1
-
-    def _make_room(self, request: EngineRequest, tokens: int, plan: _Plan) -> bool:
-        """Blocks for its next tokens, if need be by preempting others. False: it was preempted itself."""
-        more = self._blocks(request.computed_tokens + tokens) - len(request.blocks)
-        while more > 0 and not self.pool.extend(request.blocks, more):
-            victim = self._victim()
-            if victim is request and self._reclaim(request):
-                continue
-            self._preempt(victim, plan)
-            if victim is request:
-                return False
-        return True
-
-    def _victim(self) -> EngineRequest:
-        if self.options.scheduling is Scheduling.PRIORITY:
-            return max(self._running, key=lambda request: (request.priority, request.arrived_ps))
-        return self._running[-1]
-
-    def _preempt(self, victim: EngineRequest, plan: _Plan) -> None:
-        """By recompute: its blocks go, its tokens stay, and it waits at the front."""
-        self._running.remove(victim)
-        self.pool.free(victim.blocks)
-        victim.computed_tokens = 0
-        victim.preemptions += 1
-        self.counters.preemptions += 1
-        self._waiting.appendleft(victim)
-        plan.preempted = True
-        for position, (request, tokens) in enumerate(plan.scheduled):
-            if request is victim:
-                del plan.scheduled[position]
-                plan.budget += tokens
-                break
-
-    def _admit(self, plan: _Plan, now_ps: int) -> None:
-        """Waiting requests in order, while sequences, budget and blocks last."""
-        while self._waiting and plan.budget > 0 and len(self._running) < self.max_sequences:
-            request = self._waiting.head()
-            pull = request.pull
-            if pull is not None and request.preemptions == 0:
-                if self._start_pull(request, pull, now_ps):
-                    self._waiting.popleft()
-                    continue
-                tokens = 0
-            else:
-                tokens = self._admit_one(request, plan.budget)
-            if tokens == 0:
-                if self._running or not self._reclaim(request):
-                    break
-                continue
-            self._waiting.popleft()
-            self._running.append(request)
-            if request.scheduled_ps is None:
-                request.scheduled_ps = now_ps
-            plan.scheduled.append((request, tokens))
-            plan.budget -= tokens
-
-    def _reclaim(self, head: EngineRequest) -> bool:
-        """Take the blocks of a waiting request whose KV was pulled, rather than stop the only ones that run."""
-        holder = next((r for r in self._waiting.backwards() if r is not head and len(r.blocks)), None)
-        if holder is None:
-            return False
-        self.pool.free(holder.blocks)
-        holder.computed_tokens = 0
-        holder.preemptions += 1
-        self.counters.preemptions += 1
-        return True
-
-    def _admit_one(self, request: EngineRequest, budget: int) -> int:
-        """Start a waiting request from what is cached. Returns the tokens it computes; 0: no blocks."""
-        if len(request.blocks):  # its KV was pulled
-            tokens = min(request.known_tokens - request.computed_tokens, budget)
-            more = self._blocks(request.computed_tokens + tokens) - len(request.blocks)
-            if more > 0 and not self.pool.extend(request.blocks, more):
-                return 0
-            self._compute(request, tokens)
-            return tokens
-        cached = self._cached_prefix(request)
-        have = len(cached) * self.block_size
-        tokens = min(request.known_tokens - have, budget)
-        if not self.pool.admit(request.blocks, cached, self._blocks(have + tokens) - len(cached)):
-            return 0
-        self._count_prefix(request, have)
-        request.computed_tokens = have
-        self._compute(request, tokens)
-        return tokens
-
-    def _cached_prefix(self, request: EngineRequest) -> list[int]:
-        if not self.options.prefix_caching or request.block_hash is None:
-            return []
-        # At least one token is computed, for its logits.
-        return self.pool.match(request.block_hash, (request.known_tokens - 1) // self.block_size)
-
-    def _count_prefix(self, request: EngineRequest, hit_tokens: int) -> None:
-        if self.options.prefix_caching and request.preemptions == 0:
-            self.counters.prefix_queries += request.known_tokens
-            self.counters.prefix_hits += hit_tokens
-            request.cached_tokens = hit_tokens
-
-    def _compute(self, request: EngineRequest, tokens: int) -> None:
-        request.computed_tokens += tokens
-        if self.options.prefix_caching and request.block_hash is not None:
-            full = request.computed_tokens // self.block_size
-            if full > len(request.blocks.hashes):
-                self.pool.fill(request.blocks, full, request.block_hash)
-
-    def _price(self, plan: _Plan, now_ps: int) -> Iteration:
-        prefill_tokens = attention_x2 = decode_sequences = context_tokens = 0
-        for request, tokens in plan.scheduled:
-            if tokens == 1 and request.generated_tokens:
-                decode_sequences += 1
-                context_tokens += request.computed_tokens
-            else:
-                prefill_tokens += tokens
-                before = request.computed_tokens - tokens
-                attention_x2 += tokens * (2 * before + tokens)
-        duration_ps = self.profile.cost.iteration_ps(
-            prefill_tokens, attention_x2, decode_sequences, context_tokens
-        )
-        return Iteration(now_ps, now_ps + duration_ps, plan.scheduled, prefill_tokens, decode_sequences)
-
-    # --- KV from and for other instances
-
-    def _start_pull(self, request: EngineRequest, pull: KvPull, now_ps: int) -> bool:
-        cached = self._cached_prefix(request)
-        tokens = min(pull.tokens, request.prompt_tokens)
-        have = min(len(cached), tokens // self.block_size)
-        if not self.pool.admit(request.blocks, cached[:have], self._blocks(tokens) - have):
-            return False
-        have *= self.block_size
-        self._count_prefix(request, have)
-        share = (tokens - have) / tokens if tokens else 0.0
-        self.counters.pulled_tokens += tokens - have
-        self._arriving.append(_Arriving(request, now_ps + round(pull.duration_ps * share)))
-        return True
-
-    def _receive(self, now_ps: int) -> None:
-        arrived = [arriving.request for arriving in self._arriving if arriving.at_ps <= now_ps]
-        if not arrived:
-            return
-        self._arriving = [arriving for arriving in self._arriving if arriving.at_ps > now_ps]
-        for request in reversed(arrived):
-            if request.pull is not None:
-                self._compute(request, min(request.pull.tokens, request.prompt_tokens - 1))
-                request.pull = None
-            self._waiting.appendleft(request)
 
     def _finish(self, request: EngineRequest, now_ps: int) -> None:
         request.finished_ps = now_ps
         del self._requests[request.request_id]
+        released: EngineRequest | None = request
         if request.hold_kv:
-            expires_ps = now_ps + self.options.lease_ps
-            self._held[request.request_id] = _Held(request, request.computed_tokens, expires_ps)
-        else:
-            self.pool.free(request.blocks)
-
-    def _expire(self, now_ps: int) -> None:
-        for request_id in [name for name, held in self._held.items() if held.expires_ps <= now_ps]:
-            self.release_kv(request_id)
-
-    def _blocks(self, tokens: int) -> int:
-        return -(-tokens // self.block_size)
+            released = self._leases.grant(request, now_ps)
+        if released is not None:
+            self._scheduler.free(released)

@@ -2,8 +2,6 @@
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
-from itertools import count
 
 from pointsman.sim.engine.request import EngineRequest
 
@@ -11,22 +9,20 @@ from pointsman.sim.engine.request import EngineRequest
 class WaitingQueue:
     """First come, first served; or by priority (lower first), then arrival.
 
-    What was preempted, or has waited for its KV, goes back to the front: under priorities its arrival time puts
-    it there among its equals.
+    What was preempted goes back to the front: under priorities its arrival puts it there among its equals.
     """
 
     def __init__(self, *, by_priority: bool) -> None:
         self._by_priority = by_priority
         self._line: deque[EngineRequest] = deque()
         self._heap: list[tuple[int, int, int, EngineRequest]] = []
-        self._tie = count()
 
     def __len__(self) -> int:
         return len(self._heap) if self._by_priority else len(self._line)
 
     def append(self, request: EngineRequest) -> None:
         if self._by_priority:
-            entry = (request.priority, request.arrived_ps, next(self._tie), request)
+            entry = (request.priority, request.arrived_ps, request.number, request)
             heapq.heappush(self._heap, entry)
         else:
             self._line.append(request)
@@ -42,12 +38,6 @@ class WaitingQueue:
 
     def popleft(self) -> EngineRequest:
         return heapq.heappop(self._heap)[3] if self._by_priority else self._line.popleft()
-
-    def backwards(self) -> Iterator[EngineRequest]:
-        """From the one whose turn comes last."""
-        if self._by_priority:
-            return (entry[3] for entry in sorted(self._heap, key=lambda entry: entry[:3], reverse=True))
-        return reversed(self._line)
 
     def remove(self, request: EngineRequest) -> bool:
         """Take a request out wherever it stands. False: it does not wait here."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pointsman.sim.engine.blocks import BlockTable
+from pointsman.sim.engine.blocks import CachedBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,15 @@ class KvPull:
     tokens: int
     """Leading prompt tokens whose KV arrives."""
     duration_ps: int
-    """Time from having blocks to having their content."""
+    """Time from having blocks to having their content, were all of it pulled."""
+
+
+@dataclass(slots=True)
+class DecodeClock:
+    """Decode iterations of an engine: what they add to a request is read off here instead of written to each."""
+
+    begun: int = 0
+    ended: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -28,16 +36,13 @@ class EngineRequest:
     output_tokens: int
     """>= 1."""
     block_hash: Callable[[int], int] | None = None
-    """Non-negative hash of full block i of prompt and output, covering everything before it. None: not cacheable."""
+    """Hash of full block i of prompt and output, covering everything before it. None: not cacheable."""
     priority: int = 0
     """Lower runs first, as in vLLM."""
     pull: KvPull | None = None
     hold_kv: bool = False
     """Keep the blocks after the last token until they are released or the lease expires."""
 
-    computed_tokens: int = field(default=0, init=False)
-    """Tokens whose KV is there, or will be when the iteration that is under way ends."""
-    generated_tokens: int = field(default=0, init=False)
     cached_tokens: int = field(default=0, init=False)
     """Prompt tokens found in the prefix cache when it was first scheduled."""
     preemptions: int = field(default=0, init=False)
@@ -45,7 +50,30 @@ class EngineRequest:
     scheduled_ps: int | None = field(default=None, init=False)
     first_token_ps: int | None = field(default=None, init=False)
     finished_ps: int | None = field(default=None, init=False)
-    blocks: BlockTable = field(default_factory=BlockTable, init=False)
+
+    # The loop's own. While the request decodes, `clock` is the engine's and counts on from these.
+    number: int = field(default=0, init=False)
+    """Its place among all arrivals at the engine."""
+    own_computed: int = field(default=0, init=False)
+    own_generated: int = field(default=0, init=False)
+    cached_blocks: list[CachedBlock] = field(default_factory=list, init=False)
+    """Its first blocks: full, and known to the prefix cache."""
+    blocks: int = field(default=0, init=False)
+    """All blocks it holds; while it decodes, those that its computed tokens need."""
+    clock: DecodeClock | None = field(default=None, init=False)
+    joined: int = field(default=0, init=False)
+    """Reading of the clock at which decoding stood at `own_computed` and `own_generated`."""
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens whose KV is there, or will be when the iteration that is under way ends."""
+        clock = self.clock
+        return self.own_computed if clock is None else self.own_computed + clock.begun - self.joined
+
+    @property
+    def generated_tokens(self) -> int:
+        clock = self.clock
+        return self.own_generated if clock is None else self.own_generated + clock.ended - self.joined
 
     @property
     def known_tokens(self) -> int:
