@@ -86,7 +86,7 @@ def test_mixed_instances_compete_with_the_prefill_pool(
 def test_pairs_stay_within_their_transfer_group(make_cluster: MakeCluster, make_request: MakeRequest) -> None:
     cluster = make_cluster("prefill", "decode", capabilities=Capabilities(transfer_group="a"))
     other = make_cluster("prefill", "decode", capabilities=Capabilities(transfer_group="b"))
-    other.loads.running[:2] = 5
+    other.loads.running[0] = other.loads.running[1] = 5
     for slot in (0, 1):
         instance = other.instance(slot)
         moved = type(instance)(
@@ -166,7 +166,7 @@ def test_several_requests_see_each_other_and_go_by_priority(
 def test_the_view_is_not_changed(make_cluster: MakeCluster, make_request: MakeRequest) -> None:
     cluster = make_cluster("mixed", "mixed")
     decide(cluster, [make_request("a"), make_request("b")], 0.0, Random(0), RULES)
-    assert not cluster.loads.running.any()
+    assert not any(cluster.loads.running)
 
 
 def test_decode_chosen_late(make_cluster: MakeCluster, make_request: MakeRequest) -> None:

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 
-import numpy as np
 import pytest
 
 from pointsman.core.cluster import Cluster
 from pointsman.core.events import Placed
 from pointsman.core.placement.catalogue import POLICIES, make_policy
 from pointsman.core.requests import RequestView
+from pointsman.core.slots import Slots
 from pointsman.core.view import Stage
 
 MakeCluster = Callable[..., Cluster]
@@ -113,7 +113,7 @@ def test_a_session_stays_and_only_a_lost_instances_sessions_move(
     requests = [make_request(session=f"s{number}") for number in range(60)]
     home = [chosen("session", cluster, request) for request in requests]
     assert len(set(home)) == 4
-    without = np.array([0, 1, 3], np.int64)
+    without = Slots([0, 1, 3])
     policy = make_policy("session")
     for request, before in zip(requests, home, strict=True):
         after = policy.pick(cluster, request, without, Stage.WHOLE, Random(1)).slot
@@ -132,7 +132,7 @@ def test_every_policy_picks_a_candidate_on_every_stage(
     name: str, make_cluster: MakeCluster, make_request: MakeRequest
 ) -> None:
     cluster = make_cluster("mixed", "mixed", "mixed", "mixed")
-    slots = np.array([1, 3], np.int64)
+    slots = Slots([1, 3])
     request = make_request(block_hashes=(1, 2), block_tokens=16, session="s")
     for stage in Stage:
         for seed in range(10):

@@ -1,10 +1,9 @@
 """The prefix index against a plain model of itself."""
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.core.prefix import EVERYONE, NO_MATCH, PrefixIndex, bit_set, members
+from pointsman.core.prefix import EVERYONE, NO_MATCH, PrefixIndex
 
 
 def test_longest_prefix_and_who_holds_it() -> None:
@@ -54,11 +53,3 @@ def test_holders_and_blocks_agree(
         assert index.sizes[slot] <= capacity
         assert index.longest(probe, 1 << slot).blocks == index.held(slot, probe)
     assert index.longest(probe, EVERYONE).blocks == max(index.held(slot, probe) for slot in range(4))
-
-
-@given(st.sets(st.integers(0, 300)), st.sets(st.integers(0, 300)))
-def test_bit_sets(one: set[int], other: set[int]) -> None:
-    slots = np.array(sorted(one), np.int64)
-    assert bit_set(slots) == sum(1 << slot for slot in one)
-    bits = sum(1 << slot for slot in other)
-    assert list(members(bits, slots)) == sorted(one & other)

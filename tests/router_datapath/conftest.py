@@ -178,7 +178,7 @@ class Router:
     @property
     def placed(self) -> int:
         """Requests that the brain believes to be on instances."""
-        return int(self.brain.cluster.loads.running.sum())
+        return sum(self.brain.cluster.loads.running)
 
 
 StartEngine = Callable[..., Awaitable[Engine]]

@@ -1,6 +1,7 @@
 """The cluster as one fold over event records. Everything a decision reads comes from here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,7 @@ class Cluster:
     __slots__ = (
         "_available",
         "_candidates",
+        "_folds",
         "_free",
         "_instances",
         "_placed",
@@ -85,6 +87,18 @@ class Cluster:
         self._placements: dict[str, Placement] = {}
         self._placed: dict[str, int] = {}
         self._candidates: dict[str, Candidates] = {}
+        self._folds: Mapping[type[Event], Callable[[Any], None]] = {
+            Placed: self._place,
+            DecodeChosen: self._choose_decode,
+            PrefillEnded: self._end_prefill,
+            Progress: self._progress,
+            Finished: self._finish,
+            EngineSample: self._sampled,
+            InstanceSeen: self._see,
+            InstanceHealth: self._turn,
+            InstanceRole: self._flip,
+            InstanceLost: self._lose,
+        }
 
     # --- reading
 
@@ -124,31 +138,18 @@ class Cluster:
 
     def apply(self, event: Event) -> None:
         """Fold one record."""
-        if isinstance(event, Placed):
-            self._place(event)
-        elif isinstance(event, Progress):
-            self._progress(event)
-        elif isinstance(event, PrefillEnded):
-            self._end_prefill(event.request_id)
-        elif isinstance(event, Finished):
-            self._finish(event.request_id)
-        elif isinstance(event, DecodeChosen):
-            self._choose_decode(event)
-        elif isinstance(event, EngineSample):
-            slot = self._slots.get(event.id)
-            if slot is not None:
-                self._samples[slot] = event
-        elif isinstance(event, InstanceHealth):
-            slot = self._slots.get(event.id)
-            if slot is not None:
-                (self._available.add if event.available else self._available.discard)(slot)
-                self._candidates.clear()
-        elif isinstance(event, InstanceSeen):
-            self._see(event.instance)
-        elif isinstance(event, InstanceRole):
-            self._flip(event)
-        elif isinstance(event, InstanceLost):
-            self._lose(event.id)
+        self._folds[type(event)](event)
+
+    def _sampled(self, event: EngineSample) -> None:
+        slot = self._slots.get(event.id)
+        if slot is not None:
+            self._samples[slot] = event
+
+    def _turn(self, event: InstanceHealth) -> None:
+        slot = self._slots.get(event.id)
+        if slot is not None:
+            (self._available.add if event.available else self._available.discard)(slot)
+            self._candidates.clear()
 
     def _place(self, event: Placed) -> None:
         request = event.request
@@ -170,8 +171,8 @@ class Cluster:
         tokens = self._instances[slot].kv_capacity_tokens or UNKNOWN_CAPACITY_TOKENS
         return max(1, tokens // max(1, request.block_tokens))
 
-    def _end_prefill(self, request_id: str) -> None:
-        placement = self._placements.get(request_id)
+    def _end_prefill(self, event: PrefillEnded) -> None:
+        placement = self._placements.get(event.request_id)
         if placement is None:
             return
         self._leave_prefill(placement)
@@ -213,13 +214,14 @@ class Cluster:
         if placement.decode != GONE:
             self.loads.context_tokens[placement.decode] += more
 
-    def _finish(self, request_id: str) -> None:
-        placement = self._placements.pop(request_id, None)
+    def _finish(self, event: Finished) -> None:
+        placement = self._placements.pop(event.request_id, None)
         if placement is not None:
             self._leave_prefill(placement)
             self._account_decode(placement, -1)
 
-    def _see(self, instance: Instance) -> None:
+    def _see(self, event: InstanceSeen) -> None:
+        instance = event.instance
         slot = self._slots.get(instance.id)
         if slot is None:
             slot = self._allot()
@@ -231,7 +233,7 @@ class Cluster:
     def _allot(self) -> int:
         if not self._free:
             size = len(self.loads.running)
-            self.loads.grow(2 * size)
+            self.loads.grow_from(self.loads, 2 * size)
             self.prefixes.grow(2 * size)
             self.address_hashes = np.pad(self.address_hashes, (0, size))
             self._free = list(range(2 * size - 1, size - 1, -1))
@@ -253,8 +255,8 @@ class Cluster:
         )
         self._candidates.clear()
 
-    def _lose(self, instance: InstanceId) -> None:
-        slot = self._slots.pop(instance, None)
+    def _lose(self, event: InstanceLost) -> None:
+        slot = self._slots.pop(event.id, None)
         if slot is None:
             return
         del self._instances[slot]

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-import numpy as np
-
 from pointsman.core.cluster_draft import Draft
 from pointsman.core.decisions import Decision, Dispatch, Reject, RejectReason, Wait
 from pointsman.core.instances import InstanceId, Role
 from pointsman.core.placement.least_requests import LeastRequests
 from pointsman.core.placement.policy import Pick, Policy
 from pointsman.core.requests import RequestView
-from pointsman.core.view import Candidates, ClusterView, Group, IntArray, Stage
+from pointsman.core.slots import Slots
+from pointsman.core.view import Candidates, ClusterView, Group, Stage
 
 WAITS_FOR_ROOM = "every instance runs as many requests as it may"
 
@@ -160,7 +159,7 @@ def _place_split(
     return _dispatch(request, chosen.id, target.id, policy, len(entry_slots) + len(decode_slots), both)
 
 
-def _with_room(view: ClusterView, request: RequestView, group: Group) -> IntArray:
+def _with_room(view: ClusterView, request: RequestView, group: Group) -> Slots:
     """Members that run fewer requests than they may, but for those an earlier attempt failed on.
 
     Where every member has failed already they all count again: one may have come back, attempts are bounded,
@@ -168,24 +167,27 @@ def _with_room(view: ClusterView, request: RequestView, group: Group) -> IntArra
     """
     slots = group.slots
     if group.caps is not None:
-        slots = slots[view.loads.running[slots] < group.caps]
+        running = view.loads.running
+        pairs = zip(slots.listed, group.caps, strict=True)
+        slots = Slots([slot for slot, cap in pairs if running[slot] < cap])
     if request.excluded:
-        untried = [slot for slot in slots if view.instance(int(slot)).id not in request.excluded]
+        untried = [slot for slot in slots.listed if view.instance(slot).id not in request.excluded]
         if untried:
-            slots = np.array(untried, np.int64)
+            slots = Slots(untried)
     return slots
 
 
-def _partners(view: ClusterView, slots: IntArray, other: int) -> IntArray:
+def _partners(view: ClusterView, slots: Slots, other: int) -> Slots:
     """Those that can exchange KV with `other`, and those that need not: mixed instances."""
     group = view.instance(other).capabilities.transfer_group
-    partners = [
-        slot
-        for slot in slots
-        if view.instance(int(slot)).role is Role.MIXED
-        or view.instance(int(slot)).capabilities.transfer_group == group
-    ]
-    return np.array(partners, np.int64)
+    return Slots(
+        [
+            slot
+            for slot in slots.listed
+            if view.instance(slot).role is Role.MIXED
+            or view.instance(slot).capabilities.transfer_group == group
+        ]
+    )
 
 
 def _uncached_tokens(view: ClusterView, request: RequestView, slot: int) -> int:

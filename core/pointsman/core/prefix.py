@@ -5,12 +5,12 @@ The index is an approximation of the engines' caches (they evict on their own), 
 least recently used blocks go first, per instance, once it holds more than its KV capacity could.
 """
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from pointsman.core.slots import PerSlot, longer
 
 
 class Match(NamedTuple):
@@ -27,27 +27,6 @@ NO_MATCH = Match(0, 0)
 EVERYONE = -1
 """All slots, as a bit set."""
 
-FEW = 64
-"""Up to here a Python loop over slots beats numpy's fixed cost per call."""
-
-
-def bit_set(slots: NDArray[np.int64]) -> int:
-    """The slots as an integer with those bits set."""
-    if len(slots) <= FEW:
-        return sum([1 << slot for slot in slots.tolist()])
-    flags = np.zeros(int(slots.max()) + 1, np.uint8)
-    flags[slots] = 1
-    return int.from_bytes(np.packbits(flags, bitorder="little").tobytes(), "little")
-
-
-def members(bits: int, slots: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of `slots` whose bit is set."""
-    if len(slots) <= FEW:
-        return np.array([slot for slot in slots.tolist() if bits >> slot & 1], np.int64)
-    size = max(int(slots.max()) // 8 + 1, (bits.bit_length() + 7) // 8)
-    flags = np.unpackbits(np.frombuffer(bits.to_bytes(size, "little"), np.uint8), bitorder="little")
-    return slots[flags[slots].astype(np.bool_)]
-
 
 class PrefixIndex:
     """Block hash -> the slots that hold it, with least-recently-used eviction per slot."""
@@ -55,7 +34,7 @@ class PrefixIndex:
     __slots__ = ("_blocks_of", "_holders", "sizes")
 
     def __init__(self, slots: int) -> None:
-        self.sizes: NDArray[np.int64] = np.zeros(slots, np.int64)
+        self.sizes: PerSlot = array("q", bytes(8 * slots))
         """Blocks each slot holds."""
         self._holders: dict[int, int] = {}
         self._blocks_of: dict[int, OrderedDict[int, None]] = {}
@@ -81,7 +60,7 @@ class PrefixIndex:
         self.sizes[slot] = len(blocks)
 
     def grow(self, slots: int) -> None:
-        self.sizes = np.pad(self.sizes, (0, slots - len(self.sizes)))
+        self.sizes = longer(self.sizes, slots)
 
     def forget(self, slot: int) -> None:
         """The instance in `slot` is gone, and its cache with it."""

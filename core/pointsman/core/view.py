@@ -1,5 +1,6 @@
 """What a decision may read of the cluster. Instances are numbered by slot; loads are arrays over slots."""
 
+from array import array
 from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Protocol
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from pointsman.core.instances import Instance, InstanceId, Role
 from pointsman.core.prefix import PrefixIndex
 from pointsman.core.requests import RequestView
+from pointsman.core.slots import PerSlot, Slots, longer
 
-IntArray = NDArray[np.int64]
+UNLIMITED = 2**63 - 1
 
 
 class Stage(Enum):
@@ -34,22 +36,20 @@ class Loads:
     __slots__ = ("context_tokens", "prefill_tokens", "running")
 
     def __init__(self, slots: int) -> None:
-        self.running: IntArray = np.zeros(slots, np.int64)
-        self.prefill_tokens: IntArray = np.zeros(slots, np.int64)
-        self.context_tokens: IntArray = np.zeros(slots, np.int64)
+        self.running: PerSlot = array("q", bytes(8 * slots))
+        self.prefill_tokens: PerSlot = array("q", bytes(8 * slots))
+        self.context_tokens: PerSlot = array("q", bytes(8 * slots))
 
     def copy(self) -> "Loads":
         twin = Loads(0)
-        twin.running = self.running.copy()
-        twin.prefill_tokens = self.prefill_tokens.copy()
-        twin.context_tokens = self.context_tokens.copy()
+        twin.grow_from(self, len(self.running))
         return twin
 
-    def grow(self, slots: int) -> None:
-        more = slots - len(self.running)
-        self.running = np.pad(self.running, (0, more))
-        self.prefill_tokens = np.pad(self.prefill_tokens, (0, more))
-        self.context_tokens = np.pad(self.context_tokens, (0, more))
+    def grow_from(self, other: "Loads", slots: int) -> None:
+        """Take over what `other` holds, with room for `slots`."""
+        self.running = longer(other.running, slots)
+        self.prefill_tokens = longer(other.prefill_tokens, slots)
+        self.context_tokens = longer(other.context_tokens, slots)
 
     def add(self, request: RequestView, prefill: int, decode: int) -> None:
         """Account a placement; slot -1: none."""
@@ -71,12 +71,11 @@ class Group:
     __slots__ = ("caps", "one_transfer_group", "slots", "splits")
 
     def __init__(self, members: Mapping[int, Instance]) -> None:
-        self.slots: IntArray = np.array(list(members), np.int64)
-        self.caps: IntArray | None = None
+        self.slots = Slots(list(members))
+        self.caps: list[int] | None = None
         """Most requests each may run at once, or None when none is limited."""
         if any(instance.max_running for instance in members.values()):
-            unlimited = np.iinfo(np.int64).max
-            self.caps = np.array([i.max_running or unlimited for i in members.values()], np.int64)
+            self.caps = [instance.max_running or UNLIMITED for instance in members.values()]
         self.one_transfer_group = len({i.capabilities.transfer_group for i in members.values()}) <= 1
         self.splits = any(instance.role is Role.PREFILL for instance in members.values())
         """Whether a prefill instance is among them."""

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pointsman.core.placement.policy import Pick, cheapest
 from pointsman.core.requests import RequestView
-from pointsman.core.view import ClusterView, IntArray, Stage
+from pointsman.core.slots import Slots
+from pointsman.core.view import ClusterView, Stage
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,6 @@ class LeastRequests:
 
     name: ClassVar[str] = "least_requests"
 
-    def pick(
-        self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
-    ) -> Pick:
-        slot, cost = cheapest(slots, view.loads.running[slots], rng)
+    def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
+        slot, cost = cheapest(slots, view.loads.running, rng)
         return Pick(slot, cost, "fewest requests")

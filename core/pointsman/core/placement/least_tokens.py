@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pointsman.core.placement.policy import Pick, cheapest, outstanding_tokens
 from pointsman.core.requests import RequestView
-from pointsman.core.view import ClusterView, IntArray, Stage
+from pointsman.core.slots import Slots
+from pointsman.core.view import ClusterView, Stage
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,6 @@ class LeastTokens:
 
     name: ClassVar[str] = "least_tokens"
 
-    def pick(
-        self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
-    ) -> Pick:
-        slot, cost = cheapest(slots, outstanding_tokens(view, slots, stage), rng)
+    def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
+        slot, cost = cheapest(slots, outstanding_tokens(view, stage), rng)
         return Pick(slot, cost, "fewest outstanding tokens")

@@ -1,11 +1,13 @@
 """The seam every placement policy is written against."""
 
+from array import array
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
 from pointsman.core.requests import RequestView
-from pointsman.core.view import ClusterView, IntArray, Stage
+from pointsman.core.slots import PerSlot, Slots, vector
+from pointsman.core.view import ClusterView, Stage
 
 
 @dataclass(slots=True)
@@ -23,27 +25,38 @@ class Policy(Protocol):
     @property
     def name(self) -> str: ...
 
-    def pick(
-        self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
-    ) -> Pick:
+    def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         """One of `slots` (never empty)."""
 
 
-def cheapest(slots: IntArray, cost: IntArray, rng: Random) -> tuple[int, int]:
+def cheapest(slots: Slots, costs: PerSlot, rng: Random) -> tuple[int, int]:
     """Slot and cost of a cheapest candidate; ties are broken at random, so that equals share the load."""
-    if len(slots) == 1:
-        return int(slots[0]), int(cost[0])
-    least = cost[cost.argmin()]
-    ties = (cost == least).nonzero()[0]
-    count = len(ties)
-    best = ties[int(rng.random() * count)] if count > 1 else ties[0]
-    return int(slots[best]), int(least)
+    listed = slots.listed
+    if slots.few:
+        least = min([costs[slot] for slot in listed])
+        ties = [slot for slot in listed if costs[slot] == least]
+    else:
+        of_each = vector(costs)[slots.vector]
+        least = int(of_each.min())
+        ties = slots.vector[of_each == least].tolist()
+    return ties[int(rng.random() * len(ties)) if len(ties) > 1 else 0], least
 
 
-def outstanding_tokens(view: ClusterView, slots: IntArray, stage: Stage) -> IntArray:
+def extremes(slots: Slots, values: PerSlot) -> tuple[int, int]:
+    """The smallest and the largest of some slots' values."""
+    if slots.few:
+        of_each = [values[slot] for slot in slots.listed]
+        return min(of_each), max(of_each)
+    vectored = vector(values)[slots.vector]
+    return int(vectored.min()), int(vectored.max())
+
+
+def outstanding_tokens(view: ClusterView, stage: Stage) -> PerSlot:
     """Tokens placed on each slot that matter to a stage: prompts still to compute, contexts being decoded."""
+    loads = view.loads
     if stage is Stage.ENTRY:
-        return view.loads.prefill_tokens[slots]
+        return loads.prefill_tokens
     if stage is Stage.DECODE:
-        return view.loads.context_tokens[slots]
-    return view.loads.prefill_tokens[slots] + view.loads.context_tokens[slots]
+        return loads.context_tokens
+    both = vector(loads.prefill_tokens) + vector(loads.context_tokens)
+    return array("q", both.tobytes())

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pointsman.core.placement.policy import Pick
 from pointsman.core.requests import RequestView
-from pointsman.core.view import ClusterView, IntArray, Stage
+from pointsman.core.slots import Slots
+from pointsman.core.view import ClusterView, Stage
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,15 @@ class PowerOfTwo:
 
     name: ClassVar[str] = "power_of_two"
 
-    def pick(
-        self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
-    ) -> Pick:
+    def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         running = view.loads.running
         count = len(slots)
         first = int(rng.random() * count)
         if count == 1:
-            slot = int(slots[0])
+            slot = slots.listed[0]
             return Pick(slot, float(running[slot]), "the only candidate")
         second = int(rng.random() * (count - 1))
         second += second >= first
-        one, other = int(slots[first]), int(slots[second])
+        one, other = slots.listed[first], slots.listed[second]
         chosen, left = (one, other) if running[one] <= running[other] else (other, one)
         return Pick(chosen, float(running[chosen]), f"fewer requests than the other drawn ({running[left]})")

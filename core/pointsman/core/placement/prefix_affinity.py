@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from pointsman.core.placement.policy import Pick, cheapest
-from pointsman.core.prefix import bit_set, members
+from pointsman.core.placement.policy import Pick, cheapest, extremes
 from pointsman.core.requests import RequestView
-from pointsman.core.view import ClusterView, IntArray, Stage
+from pointsman.core.slots import Slots
+from pointsman.core.view import ClusterView, Stage
 
 
 @dataclass(frozen=True)
@@ -29,33 +29,21 @@ class PrefixAffinity:
     balance_abs: int = 64
     balance_rel: float = 1.5
 
-    def pick(
-        self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
-    ) -> Pick:
+    def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
+        running = view.loads.running
         if stage is Stage.DECODE:
-            slot, cost = cheapest(slots, view.loads.running[slots], rng)
+            slot, cost = cheapest(slots, running, rng)
             return Pick(slot, cost, "fewest requests (decode)")
-        running = view.loads.running[slots]
-        counts = running.tolist()
-        most, fewest = max(counts), min(counts)
+        fewest, most = extremes(slots, running)
         if most - fewest > self.balance_abs and most > self.balance_rel * fewest:
             slot, cost = cheapest(slots, running, rng)
             return Pick(slot, cost, f"out of balance ({fewest} to {most} requests): fewest requests")
-        if request.block_hashes:
-            blocks, holders = self._holders(view, request, slots)
-            share = blocks / len(request.block_hashes)
+        hashes = request.block_hashes
+        if hashes:
+            match = view.prefixes.longest(hashes, slots.bits)
+            share = match.blocks / len(hashes)
             if share > self.cache_threshold:
-                slot, _ = cheapest(holders, view.loads.running[holders], rng)
-                return Pick(
-                    slot, 1.0 - share, f"{blocks} of {len(request.block_hashes)} prefix blocks cached"
-                )
-        slot, cost = cheapest(slots, view.prefixes.sizes[slots], rng)
+                slot, _ = cheapest(slots.within(match.holders), running, rng)
+                return Pick(slot, 1.0 - share, f"{match.blocks} of {len(hashes)} prefix blocks cached")
+        slot, cost = cheapest(slots, view.prefixes.sizes, rng)
         return Pick(slot, cost, "no prefix cached: most cache room")
-
-    def _holders(self, view: ClusterView, request: RequestView, slots: IntArray) -> tuple[int, IntArray]:
-        match = view.prefixes.longest(request.block_hashes)
-        holders = members(match.holders, slots)
-        if match.blocks and not len(holders):  # only instances that are no candidates hold that much
-            match = view.prefixes.longest(request.block_hashes, bit_set(slots))
-            holders = members(match.holders, slots)
-        return match.blocks, holders

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pointsman.core.placement.policy import Pick
 from pointsman.core.requests import RequestView
-from pointsman.core.view import ClusterView, IntArray, Stage
+from pointsman.core.slots import Slots
+from pointsman.core.view import ClusterView, Stage
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,5 @@ class RandomChoice:
 
     name: ClassVar[str] = "random"
 
-    def pick(
-        self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
-    ) -> Pick:
-        return Pick(int(slots[int(rng.random() * len(slots))]), 0.0, "drawn at random")
+    def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
+        return Pick(slots.listed[int(rng.random() * len(slots))], 0.0, "drawn at random")

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pointsman.core.placement.policy import Pick
 from pointsman.core.requests import RequestView
-from pointsman.core.view import ClusterView, IntArray, Stage
+from pointsman.core.slots import Slots
+from pointsman.core.view import ClusterView, Stage
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,6 @@ class RoundRobin:
 
     name: ClassVar[str] = "round_robin"
 
-    def pick(
-        self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
-    ) -> Pick:
+    def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         turn = view.placed(request.model)
-        return Pick(int(slots[turn % len(slots)]), float(turn), "next in turn")
+        return Pick(slots.listed[turn % len(slots)], float(turn), "next in turn")

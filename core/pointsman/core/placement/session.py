@@ -8,7 +8,8 @@ from pointsman.core.placement.least_requests import LeastRequests
 from pointsman.core.placement.policy import Pick
 from pointsman.core.rendezvous import highest
 from pointsman.core.requests import RequestView
-from pointsman.core.view import ClusterView, IntArray, Stage
+from pointsman.core.slots import Slots
+from pointsman.core.view import ClusterView, Stage
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,8 @@ class Session:
 
     name: ClassVar[str] = "session"
 
-    def pick(
-        self, view: ClusterView, request: RequestView, slots: IntArray, stage: Stage, rng: Random
-    ) -> Pick:
+    def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         if not request.session:
             return LeastRequests().pick(view, request, slots, stage, rng)
-        slot = int(slots[highest(request.session, view.address_hashes[slots])])
+        slot = slots.listed[highest(request.session, view.address_hashes[slots.vector])]
         return Pick(slot, 0.0, "home of its session")
