@@ -174,12 +174,12 @@ def command(
     if key_file and not keys:
         raise click.ClickException(f"{key_file}: holds no key")
     model = model or profile.model
+    given["flavour"] = Flavour(given["flavour"])
     options = ServerOptions(
         profile=profile,
         model=model,
         served_names=served_names or (model,),
         api_keys=keys,
-        flavour=Flavour(given.pop("flavour")),
         priority_scheduling=given.pop("scheduling_policy") == "priority",
         transfer=_transfer(given),
         kv_events=_kv_events(given),
@@ -199,7 +199,8 @@ def command(
 
 def _transfer(given: dict[str, Any]) -> TransferOptions:
     """KV transfer options out of the command's; the connector follows the flavour unless told."""
-    connector = given.pop("kv_connector") or KvConnector.NIXL
+    follows = KvConnector.SGLANG if given["flavour"] is Flavour.SGLANG else KvConnector.NIXL
+    connector = given.pop("kv_connector") or follows
     return TransferOptions(
         role=KvRole(given.pop("kv_role")),
         connector=KvConnector(connector),

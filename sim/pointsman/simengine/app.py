@@ -20,8 +20,10 @@ from pointsman.simengine.errors import ApiError, bad_request, unavailable
 from pointsman.simengine.faults import Faults, FaultSettings
 from pointsman.simengine.generation import Generation
 from pointsman.simengine.instance import SimulatedInstance
-from pointsman.simengine.options import ServerOptions
+from pointsman.simengine.options import Flavour, KvRole, ServerOptions
 from pointsman.simengine.registry import Registry
+from pointsman.simengine.sglang_metrics import SglangMetrics
+from pointsman.simengine.sglang_wire import sglang_error
 from pointsman.simengine.template import render
 from pointsman.simengine.transfer.exchange import Exchange
 from pointsman.simengine.vllm_metrics import VllmMetrics
@@ -29,8 +31,10 @@ from pointsman.simengine.vllm_metrics import VllmMetrics
 VLLM_VERSION = "0.32.0"
 """The version whose behaviour is followed, and that `/version` names."""
 
+SGLANG_VERSION = "0.5.23"
+
 _GUARDED = ("/v1", "/v2", "/inference", "/cohere")
-_ALWAYS = ("/health", "/ping", "/metrics", "/admin/", "/version", "/load", "/is_sleeping")
+_ALWAYS = ("/health", "/health_generate", "/ping", "/metrics", "/admin/", "/version", "/load", "/is_sleeping")
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +49,19 @@ class EngineApp:
         self.draining = False
         self.faults = Faults()
         self.registry = Registry(
-            options.model, options.served_names, options.lora_names, options.longest_context()
+            options.model,
+            options.served_names,
+            options.lora_names,
+            options.longest_context(),
+            options.flavour.value,
         )
         fingerprint = f"vllm-{VLLM_VERSION}-{xxh3_64_hexdigest(options.model.encode())[:8]}"
         self.generation = Generation(instance, exchange, self.registry, self.faults, fingerprint)
         self._keys = [hashlib.sha256(key.encode()).digest() for key in options.api_keys]
         self._ready_at = time.monotonic() + options.start_up_s
         self._metrics = prometheus_client.CollectorRegistry()
-        self._metrics.register(VllmMetrics(instance, exchange))
+        self._sglang = options.flavour is Flavour.SGLANG
+        self._metrics.register((SglangMetrics if self._sglang else VllmMetrics)(instance, exchange))
         self._load = 0
         self._routes = self._make_routes()
 
@@ -67,7 +76,14 @@ class EngineApp:
         routes.add("GET", "/health", self._health)
         routes.add("GET POST", "/ping", self._health)
         routes.add("GET", "/version", self._version)
-        routes.add("GET", "/load", self._server_load)
+        if self._sglang:
+            routes.add("GET", "/health_generate", self._health)
+            routes.add("GET", "/get_model_info", self._model_info)
+            routes.add("GET", "/model_info", self._model_info)
+            routes.add("GET", "/get_server_info", self._server_info)
+            routes.add("GET", "/server_info", self._server_info)
+        else:
+            routes.add("GET", "/load", self._server_load)
         routes.add("GET", "/metrics", self._scrape)
         routes.add("POST", "/sleep", self._sleep)
         routes.add("POST", "/wake_up", self._wake_up)
@@ -88,7 +104,7 @@ class EngineApp:
             return
         except ApiError as error:
             if not request.started:
-                await request.answer_error(error)
+                await request.answer_json(sglang_error(error) if self._sglang else error.body(), error.status)
 
     async def _dispatch(self, request: Request) -> None:
         if not self._authorized(request):
@@ -176,6 +192,41 @@ class EngineApp:
 
     async def _server_load(self, request: Request) -> None:
         await request.answer_json({"server_load": self._load})
+
+    async def _model_info(self, request: Request) -> None:
+        await request.answer_json(
+            {
+                "model_path": self.options.model,
+                "served_model_name": self.options.served_names[0],
+                "tokenizer_path": self.options.model,
+                "is_generation": True,
+                "preferred_sampling_params": None,
+                "weight_version": "default",
+                "disaggregation_mode": self._disaggregation_mode(),
+                "has_image_understanding": False,
+                "has_audio_understanding": False,
+            }
+        )
+
+    async def _server_info(self, request: Request) -> None:
+        stats = self.instance.stats()
+        await request.answer_json(
+            {
+                "model_path": self.options.model,
+                "served_model_name": self.options.served_names[0],
+                "version": SGLANG_VERSION,
+                "context_length": self.options.longest_context(),
+                "chunked_prefill_size": self.options.chunk_tokens,
+                "page_size": self.options.profile.block_size,
+                "max_total_num_tokens": stats.total_blocks * self.options.profile.block_size,
+                "disaggregation_mode": self._disaggregation_mode(),
+                "disaggregation_bootstrap_port": self.exchange.port,
+            }
+        )
+
+    def _disaggregation_mode(self) -> str:
+        modes = {KvRole.PRODUCER: "prefill", KvRole.CONSUMER: "decode"}
+        return modes.get(self.options.transfer.role, "null")
 
     async def _scrape(self, request: Request) -> None:
         text = prometheus_client.generate_latest(self._metrics)

@@ -79,9 +79,6 @@ class Request:
     async def answer_json(self, value: object, status: int = 200) -> None:
         await self.answer(status, value if isinstance(value, bytes) else orjson.dumps(value), _JSON[1])
 
-    async def answer_error(self, error: ApiError) -> None:
-        await self.answer_json(error.body(), error.status)
-
     async def start_events(self) -> None:
         self.started = True
         await self._send({"type": "http.response.start", "status": 200, "headers": [_EVENTS]})
@@ -101,6 +98,9 @@ class Outbox:
         self.closed = False
 
     def put(self, data: bytes) -> None:
+        """Nothing any more once it is closed."""
+        if self.closed:
+            return
         self._parts.append(data)
         self._wake()
 

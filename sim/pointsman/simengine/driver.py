@@ -9,14 +9,16 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pointsman.core.units import to_s
 from pointsman.sim.engine import Engine, EngineRequest, Iteration, Output
 from pointsman.simengine.clock import VirtualClock
+from pointsman.simengine.histogram import Histogram
 
 _ITERATIONS_AT_ONCE = 4
 """Late iterations to catch up with before connections get their turn."""
+_LATE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 @dataclass(slots=True)
@@ -25,14 +27,13 @@ class Lateness:
 
     now_s: float = 0.0
     worst_s: float = 0.0
-    iterations: int = 0
-    total_s: float = 0.0
+    late: Histogram = field(default_factory=lambda: Histogram(_LATE_BUCKETS))
+    """Per iteration."""
 
     def record(self, late_s: float) -> None:
         self.now_s = max(late_s, 0.0)
         self.worst_s = max(self.worst_s, self.now_s)
-        self.total_s += self.now_s
-        self.iterations += 1
+        self.late.observe(self.now_s)
 
 
 class Driver:

@@ -15,9 +15,11 @@ from pointsman.simengine.errors import ApiError, bad_request
 from pointsman.simengine.faults import Faults
 from pointsman.simengine.instance import SimulatedInstance
 from pointsman.simengine.jobs import Job, Run
+from pointsman.simengine.options import Flavour
 from pointsman.simengine.registry import Registry
 from pointsman.simengine.sampling import check_lengths, check_sampling, limits_of, wanted_logprobs
 from pointsman.simengine.sequence import TokenSequence, root_state
+from pointsman.simengine.sglang_wire import SglangChatWire, SglangCompletionWire
 from pointsman.simengine.template import render
 from pointsman.simengine.transfer.claims import Claim
 from pointsman.simengine.transfer.exchange import Exchange
@@ -45,14 +47,16 @@ class Generation:
             add_generation_prompt=body.add_generation_prompt,
             continue_final_message=body.continue_final_message,
         )
-        wire = ChatWire(self._heading("chatcmpl", request, body, model), shown_of(body), [prompt])
+        kind = SglangChatWire if self.instance.options.flavour is Flavour.SGLANG else ChatWire
+        wire = kind(self._heading("chatcmpl", request, body, model), shown_of(body), [prompt])
         await self._serve(request, body, wire, lora)
 
     async def completion(self, request: Request) -> None:
         body = read_body(CompletionBody, await request.body(), request.headers.get(b"content-type", b""))
         model, lora = self.registry.resolve(body.model)
         prompts = [prompt_tokens(prompt) for prompt in body.prompts()]
-        wire = CompletionWire(self._heading("cmpl", request, body, model), shown_of(body), prompts)
+        kind = SglangCompletionWire if self.instance.options.flavour is Flavour.SGLANG else CompletionWire
+        wire = kind(self._heading("cmpl", request, body, model), shown_of(body), prompts)
         await self._serve(request, body, wire, lora)
 
     async def _serve(self, request: Request, body: GenerationBody, wire: Wire, lora: str | None) -> None:
@@ -155,6 +159,8 @@ class Generation:
             await request.answer_json(job.body())
 
     def _heading(self, prefix: str, request: Request, body: GenerationBody, model: str) -> Heading:
+        if self.instance.options.flavour is Flavour.SGLANG:
+            return Heading(uuid4().hex, int(self.instance.wall_s()), model, self.fingerprint)
         given = request.headers.get(b"x-request-id")
         name = given.decode("latin-1") if given else body.request_id or uuid4().hex
         return Heading(f"{prefix}-{name}", int(self.instance.wall_s()), model, self.fingerprint)

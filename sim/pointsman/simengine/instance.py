@@ -42,6 +42,7 @@ class SimulatedInstance:
         self.asleep = False
         self._hung = False
         self.pulling = 0
+        self._rate_since = (0.0, 0)
         self._runs: dict[str, Run] = {}
         self.idle = asyncio.Event()
         """Nothing runs and nothing waits."""
@@ -58,6 +59,13 @@ class SimulatedInstance:
 
     def stats(self) -> EngineStats:
         return self.engine.stats()
+
+    def generated_per_s(self) -> float:
+        """Tokens a virtual second, since the last call."""
+        now_s, tokens = to_s(self.clock.now_ps()), self.measures.generation_tokens
+        last_s, last_tokens = self._rate_since
+        self._rate_since = (now_s, tokens)
+        return (tokens - last_tokens) / (now_s - last_s) if now_s > last_s else 0.0
 
     def lora_activity(self) -> tuple[Sequence[str], Sequence[str]]:
         """Adapters of running and of waiting requests."""

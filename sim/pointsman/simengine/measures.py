@@ -3,14 +3,13 @@
 Plain numbers, touched once per token at most; all text is made when somebody scrapes. Times are virtual seconds.
 """
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 from pointsman.core.units import to_s
 from pointsman.sim.engine import EngineRequest
+from pointsman.simengine.histogram import Histogram
 
 LATENCY_BUCKETS = (
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
@@ -32,30 +31,6 @@ def token_buckets(longest: int) -> tuple[int, ...]:
     """1, 2, 5, 10, 20, ... up to the longest context."""
     series = (mantissa * 10**exponent for exponent in range(12) for mantissa in (1, 2, 5))
     return tuple(bound for bound in series if bound <= longest)
-
-
-class Histogram:
-    """Counts per bucket, and a sum."""
-
-    __slots__ = ("_counts", "bounds", "sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = tuple(bounds)
-        self._counts = [0] * (len(self.bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, value: float, times: int = 1) -> None:
-        self._counts[bisect_left(self.bounds, value)] += times
-        self.sum += value * times
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Buckets as Prometheus wants them, the last one +Inf."""
-        names = [*map(_bound_name, self.bounds), "+Inf"]
-        return list(zip(names, map(float, accumulate(self._counts)), strict=True))
-
-
-def _bound_name(bound: float) -> str:
-    return str(float(bound))
 
 
 @dataclass(slots=True)

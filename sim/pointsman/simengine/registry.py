@@ -16,6 +16,7 @@ class Registry:
     served_names: tuple[str, ...]
     lora_names: tuple[str, ...]
     longest_context: int
+    owner: str = "vllm"
 
     def resolve(self, name: str | None) -> tuple[str, str | None]:
         """(The name to answer with, the LoRA adapter or None). Raises ApiError 404."""
@@ -37,13 +38,14 @@ class Registry:
         for name in self.lora_names:
             yield self._card(name, created, name, self.served_names[0], None)
 
-    @staticmethod
-    def _card(name: str, created: int, root: str, parent: str | None, longest: int | None) -> dict[str, Any]:
+    def _card(
+        self, name: str, created: int, root: str, parent: str | None, longest: int | None
+    ) -> dict[str, Any]:
         return {
             "id": name,
             "object": "model",
             "created": created,
-            "owned_by": "vllm",
+            "owned_by": self.owner,
             "root": root,
             "parent": parent,
             "max_model_len": longest,

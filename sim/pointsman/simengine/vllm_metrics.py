@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pointsman.simengine.exposition import counter, gauge, histogram, own_metrics
 from pointsman.simengine.instance import SimulatedInstance
-from pointsman.simengine.measures import Histogram
 from pointsman.simengine.options import KvConnector
 from pointsman.simengine.transfer.exchange import Exchange
 
@@ -250,49 +250,3 @@ class VllmMetrics(Collector):
         return gauge(
             "vllm:lora_requests_info", "Running stats on lora requests.", labels, self.instance.wall_s()
         )
-
-
-def own_metrics(instance: SimulatedInstance) -> Iterator[Metric]:
-    """What only a simulated engine has: its clock."""
-    lateness = instance.lateness
-    yield gauge("pointsman:engine_speed", "Virtual seconds per real second.", {}, instance.options.speed)
-    yield gauge(
-        "pointsman:engine_clock_lag_seconds",
-        "How far the engine is behind its virtual clock now, in virtual seconds.",
-        {},
-        lateness.now_s,
-    )
-    yield gauge(
-        "pointsman:engine_clock_lag_worst_seconds", "The most it was ever behind.", {}, lateness.worst_s
-    )
-    yield counter(
-        "pointsman:request_lateness_seconds",
-        "Virtual seconds by which answers ended later than the virtual clock says.",
-        {},
-        {(): instance.measures.late_finishes_s},
-        instance.started_s,
-    )
-
-
-def gauge(name: str, text: str, labels: Mapping[str, str], value: float) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=list(labels))
-    family.add_metric(list(labels.values()), value)
-    return family
-
-
-def counter(
-    name: str, text: str, labels: Mapping[str, str], values: Mapping[tuple[str, ...], float], since_s: float
-) -> Metric:
-    """One counter; the keys of `values` replace the last label values."""
-    family = CounterMetricFamily(name, text, labels=list(labels))
-    for own, value in values.items():
-        fixed = list(labels.values())[: len(labels) - len(own)]
-        family.add_metric([*fixed, *own], value, created=since_s)
-    return family
-
-
-def histogram(name: str, text: str, labels: Mapping[str, str], values: Histogram, since_s: float) -> Metric:
-    family = HistogramMetricFamily(name, text, labels=list(labels))
-    family.add_metric(list(labels.values()), values.cumulative(), values.sum)
-    family.add_sample(f"{name}_created", dict(labels), since_s)
-    return family

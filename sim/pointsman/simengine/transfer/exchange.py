@@ -10,9 +10,9 @@ from xxhash import xxh3_64_intdigest
 from pointsman.core.units import to_ps
 from pointsman.sim.engine import KvPull
 from pointsman.simengine.errors import internal_error
+from pointsman.simengine.histogram import Histogram
 from pointsman.simengine.instance import SimulatedInstance
 from pointsman.simengine.jobs import Job
-from pointsman.simengine.measures import Histogram
 from pointsman.simengine.options import KvConnector, KvLoadFailure
 from pointsman.simengine.transfer.claims import Claim, ClaimError, claim, give_up
 from pointsman.simengine.transfer.offers import Offer, OfferDesk
@@ -45,6 +45,8 @@ class Exchange:
         self.desk = OfferDesk(instance.driver, self.engine_id, lease_s)
         self.measures = TransferMeasures()
         self.port = 0
+        self.waiting_for_partner = 0
+        self.waiting_to_be_fetched = 0
         self._known: set[str] = set()
 
     async def open(self) -> None:
@@ -95,6 +97,7 @@ class Exchange:
             return None
         offer = self.desk.announce(part.key)
         if part.meets:
+            self.waiting_for_partner += 1
             try:
                 await asyncio.wait_for(offer.claimed.wait(), self._options.partner_timeout_s)
             except TimeoutError:
@@ -103,6 +106,7 @@ class Exchange:
                     "The other leg of this disaggregated request did not come in time."
                 ) from None
             finally:
+                self.waiting_for_partner -= 1
                 if not offer.claimed.is_set():
                     self.desk.withdraw(part.key)
         return offer
@@ -119,7 +123,11 @@ class Exchange:
         if self._options.connector is KvConnector.NIXL:
             job.kv_params = self._nixl_params(request_id)
         if part.meets and isinstance(held, Offer):
-            await held.gone.wait()
+            self.waiting_to_be_fetched += 1
+            try:
+                await held.gone.wait()
+            finally:
+                self.waiting_to_be_fetched -= 1
 
     def end(self, part: Part, held: Claim | Offer | None) -> None:
         """The job is over, however it ended."""
