@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 import yaml
 
 from pointsman.api.config_file import ConfigError
@@ -18,6 +18,8 @@ from pointsman.router.app import RouterApp
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 CHAT = {"model": "llama", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Trusts no certificate, and takes no time to make."""
 JSON = {"content-type": "application/json"}
 
 
@@ -62,8 +64,8 @@ async def start(tmp_path: Path, engine: Any) -> AsyncIterator[Started]:
             app = RouterApp(load_router_config(file), file)
             stack.push_async_callback(app.stop)
             await app.start()
-            public = httpx.AsyncClient(base_url=f"http://127.0.0.1:{app.public_port}")
-            admin = httpx.AsyncClient(base_url=f"http://127.0.0.1:{app.admin_port}")
+            public = httpx.AsyncClient(base_url=f"http://127.0.0.1:{app.public_port}", verify=NOBODY)
+            admin = httpx.AsyncClient(base_url=f"http://127.0.0.1:{app.admin_port}", verify=NOBODY)
             await stack.enter_async_context(public)
             await stack.enter_async_context(admin)
             return Router(app, file, public, admin)
@@ -249,27 +251,19 @@ async def test_the_admin_port_says_what_it_takes(
     assert answer.status_code == status
 
 
-Issue = Callable[[str], None]
+Issue = Callable[[], None]
 
 
 @pytest.fixture
 def issue(tmp_path: Path) -> Issue:
-    """Writes a new self-signed certificate and its key to cert.pem and key.pem."""
+    """Writes a new authority to ca.pem, and a certificate of its and the key to cert.pem and key.pem."""
 
-    def issued(name: str) -> None:
-        new = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-        ]
-        subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-        files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
-        subprocess.run([*new, *subject, *files], check=True, capture_output=True)
+    def issued() -> None:
+        authority = trustme.CA()
+        certificate = authority.issue_cert("127.0.0.1")
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+        certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
 
     return issued
 
@@ -277,15 +271,15 @@ def issue(tmp_path: Path) -> Issue:
 async def test_clients_may_be_served_over_tls_and_certificates_renewed(
     start: Started, engine: Any, tmp_path: Path, issue: Issue
 ) -> None:
-    issue("one")
+    issue()
     tls = {"certificate": "cert.pem", "key": "key.pem"}
     router = await start(listen={"port": 0, "tls": tls})
     engine.finish.set()
     url = f"https://127.0.0.1:{router.app.public_port}"
-    for name in ("one", "two"):
-        issue(name)
+    for _ in range(2):
+        issue()
         assert await router.app.reload() == ""
-        context = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+        context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
         async with httpx.AsyncClient(base_url=url, verify=context) as client:
             assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
 
@@ -293,32 +287,30 @@ async def test_clients_may_be_served_over_tls_and_certificates_renewed(
 async def test_engines_may_be_behind_mutual_tls(
     start: Started, engine: Any, tmp_path: Path, issue: Issue
 ) -> None:
-    issue("engine")
+    issue()
     await engine.close()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "cert.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.pem")
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     context.verify_mode = ssl.CERT_REQUIRED
     await engine.listen(context)
     engine.finish.set()
     models = [{"name": "llama", "instances": [{"url": engine.url.replace("http:", "https:")}]}]
     pair = {"certificate": "cert.pem", "key": "key.pem"}
-    router = await start(models=models, engine_tls={"ca": "cert.pem", **pair})
+    router = await start(models=models, engine_tls={"ca": "ca.pem", **pair})
     assert (await router.client.post("/v1/chat/completions", json=CHAT)).status_code == 200
 
 
 async def test_an_engine_whose_certificate_is_not_trusted_is_not_used(
     start: Started, engine: Any, tmp_path: Path, issue: Issue
 ) -> None:
-    issue("engine")
+    issue()
     await engine.close()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     await engine.listen(context)
-    issue("another")
+    issue()
     url = engine.url.replace("http:", "https:")
-    router = await start(
-        models=[{"name": "llama", "instances": [{"url": url}]}], engine_tls={"ca": "cert.pem"}
-    )
+    router = await start(models=[{"name": "llama", "instances": [{"url": url}]}], engine_tls={"ca": "ca.pem"})
     assert (await router.client.post("/v1/chat/completions", json=CHAT)).status_code == 503
     assert "certificate" in (await router.instances())[url]["why"].lower()
 

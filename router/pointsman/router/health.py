@@ -72,7 +72,8 @@ class Watch:
             self._retire_client()
             self._context = context
             self._client = httpx.AsyncClient(
-                verify=context or False,  # without a context there is no engine behind TLS
+                # Without a context there is no engine behind TLS; this one trusts nobody.
+                verify=context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 follow_redirects=False,
                 trust_env=False,
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
