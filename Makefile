@@ -6,7 +6,7 @@ STAMP   := $(VENV)/.pointsman-installed
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory lock cluster \
+.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay lock cluster \
         cluster-packages cluster-build test-cluster test-cluster-full
 
 help: ## this list
@@ -41,6 +41,9 @@ bench-dataplane: $(STAMP) ## our data plane and others' on this machine, side by
 
 bench-dataplane-memory: $(STAMP) ## is our memory flat over ten minutes at 1,000 streams?
 	PYTHONPATH=bench $(BIN)/python -m dataplane.memory $(ARGS)
+
+bench-replay: $(STAMP) ## a trace on 4 prefill + 4 decode and on 8 mixed instances, side by side (TRACE=FILE ARGS=...)
+	PYTHONPATH=bench $(BIN)/python -m replay $(TRACE) $(ARGS)
 
 # It dies with make, so that the cluster does too.
 WITH_MAKE = exec setpriv --pdeathsig TERM

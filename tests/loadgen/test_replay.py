@@ -61,6 +61,17 @@ async def test_a_base_path_is_kept(endpoint: Any) -> None:
     assert endpoint.asked[0].target == "/openai/v1/completions"
 
 
+async def test_decisions_are_asked_for_and_recorded(endpoint: Any, tmp_path: Path) -> None:
+    async def handler(asked: Any) -> None:
+        await asked.answer(404, {"error": {"message": "no"}}, "X-Pointsman-Decision: decode=d;why=idle")
+
+    endpoint.handler = handler
+    plan = Plan(ONE, RunFacts("t"), GENEROUS, LoadOptions(), tmp_path / "r.jsonl")
+    await Replay(Target(Endpoint.from_url(endpoint.url), Dialect("m", explain=True)), plan).run()
+    assert endpoint.asked[0].headers["x-pointsman-explain"] == "1"
+    assert orjson.loads((tmp_path / "r.jsonl").read_text())["decision"] == "decode=d;why=idle"
+
+
 async def test_what_is_sent(endpoint: Any) -> None:
     request = TraceRequest(0.0, 20, 3, session_id="s", program_id="bad id\n", tenant="t", priority=2)
     await replay_of(endpoint.url, [request]).run()

@@ -15,6 +15,8 @@ class Subcommand(NamedTuple):
 
 
 COMMANDS: dict[str, Subcommand] = {
+    "demo": Subcommand("pointsman.cli.demo:command", "Watch a cluster of simulated engines under load."),
+    "up": Subcommand("pointsman.cli.up:command", "Serve a model on simulated engines behind a router, here."),
     "engine": Subcommand("pointsman.cli.engine:command", "One simulated engine that answers as vLLM does."),
     "router": Subcommand("pointsman.cli.router:command", "Route OpenAI requests to running engines."),
     "replay": Subcommand(

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import click
 
+from pointsman.api.profile import load_profile, shipped_profiles
+from pointsman.core.perf import EngineProfile
 from pointsman.core.slo import Slo
-from pointsman.sim.objective import DEFAULT_OBJECTIVE, FixedObjective, Objective, parse_slo
+from pointsman.sim.objective import DEFAULT_OBJECTIVE, FixedObjective, Objective, ProfileObjective, parse_slo
 
 
 def read_slo(ctx: click.Context, param: click.Parameter, value: str | None) -> Slo | None:
@@ -19,9 +21,24 @@ def read_slo(ctx: click.Context, param: click.Parameter, value: str | None) -> S
         raise click.BadParameter(str(error)) from error
 
 
-def objective_from(slo: Slo | None) -> Objective:
-    """`--slo` where given, else the default without a profile."""
-    return FixedObjective(slo) if slo is not None else DEFAULT_OBJECTIVE
+def objective_for(slo: Slo | None, profile: str | None, model: str) -> Objective:
+    """`--slo` where given; else the default for the profile, given or known by the model it serves; else the default
+    without a profile. Raises click.BadParameter.
+    """
+    if slo is not None:
+        return FixedObjective(slo)
+    if profile is not None:
+        return ProfileObjective(profile_named(profile))
+    known = (load_profile(name) for name in shipped_profiles())
+    return next((ProfileObjective(one) for one in known if one.model == model), DEFAULT_OBJECTIVE)
+
+
+def profile_named(name: str) -> EngineProfile:
+    """Raises click.BadParameter."""
+    try:
+        return load_profile(name)
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(str(error), param_hint="--profile") from error
 
 
 def read_api_key(file: Path | None, variable: str) -> str | None:

@@ -14,7 +14,7 @@ import click
 import uvloop
 from rich.console import Console
 
-from pointsman.cli.options import objective_from, read_api_key, read_slo
+from pointsman.cli.options import objective_for, read_api_key, read_slo
 from pointsman.cli.report_view import print_report, write_json
 from pointsman.core.slo import Slo
 from pointsman.loadgen.client import LoadOptions
@@ -49,6 +49,11 @@ Above0 = click.FloatRange(min=0, min_open=True)
     "--slo", callback=read_slo, metavar="ttft=S,tpot=S", help="Limits in seconds; either may be left out."
 )
 @click.option(
+    "--profile",
+    metavar="NAME|FILE",
+    help="Engine profile for the default SLO.  [default: the one whose model is served]",
+)
+@click.option(
     "--seed", type=int, default=0, show_default=True, help="Of the shifts between copies of the trace."
 )
 @click.option("--json", "json_file", type=FilePath, help="Write the report as one JSON object.")
@@ -66,6 +71,9 @@ Above0 = click.FloatRange(min=0, min_open=True)
 )
 @click.option(
     "--token-ids", is_flag=True, help="Ask for token ids, to tell tokens apart that arrive in one event."
+)
+@click.option(
+    "--explain", is_flag=True, help="Ask Pointsman's router for its decisions, and keep them in the records."
 )
 @click.option(
     "--engine-metrics",
@@ -133,6 +141,7 @@ class ReplayOptions:
     speed: float
     max_requests: int | None
     slo: Slo | None
+    profile: str | None
     seed: int
     json_file: Path | None
     records: Path | None
@@ -140,6 +149,7 @@ class ReplayOptions:
     api: str
     plain: bool
     token_ids: bool
+    explain: bool
     engine_metrics: tuple[str, ...]
     instances: int | None
     pools: str | None
@@ -150,9 +160,9 @@ class ReplayOptions:
     timeout: float
     max_in_flight: int
 
-    def plan(self) -> Plan:
-        """Raises TraceError when the run reads a bad trace."""
-        objective = objective_from(self.slo)
+    def plan(self, model: str) -> Plan:
+        """Raises click.BadParameter."""
+        objective = objective_for(self.slo, self.profile, model)
         return Plan(
             Cut(RateScaled(TraceFile(self.trace), self.rate_scale, self.seed), self.max_requests),
             RunFacts(
@@ -175,7 +185,9 @@ class ReplayOptions:
         context = self._ssl_context()
         endpoint = _endpoint(self.url, "--url", read_api_key(self.api_key_file, self.api_key_env))
         model = self.model or await find_model(endpoint, context)
-        dialect = Dialect(model, Api(self.api), exact_lengths=not self.plain, token_ids=self.token_ids)
+        dialect = Dialect(
+            model, Api(self.api), exact_lengths=not self.plain, token_ids=self.token_ids, explain=self.explain
+        )
         engines = tuple(_endpoint(url, "--engine-metrics") for url in self.engine_metrics)
         return Target(endpoint, dialect, engines, self.instances or len(engines) or None, context)
 
@@ -189,7 +201,8 @@ class ReplayOptions:
 
 
 async def play(options: ReplayOptions) -> Report:
-    replay = Replay(await options.target(), options.plan())
+    target = await options.target()
+    replay = Replay(target, options.plan(target.dialect.model))
     loop = asyncio.get_running_loop()
     showing = loop.create_task(show_progress(replay))
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -25,6 +25,8 @@ class Answer:
     status: int | None = None
     """HTTP status; None: no response."""
     error: str | None = None
+    decision: str | None = None
+    """What the router said about its decision, where it was asked."""
     first_token_s: float | None = None
     last_token_s: float | None = None
     counted_tokens: int = 0
@@ -90,6 +92,8 @@ class AnswerReceiver:
         for name, value in headers:
             if name == b"x-pointsman-reason":
                 self._reason = value
+            elif name == b"x-pointsman-decision":
+                self.answer.decision = value.decode("latin-1")
 
     def on_data(self, data: bytes) -> None:
         if self.answer.status != 200:

@@ -36,6 +36,7 @@ class RecordFile:
             "outcome": answer.outcome,
             "status": answer.status,
             "error": answer.error,
+            "decision": answer.decision,
             "scheduled_s": request.arrival_s,
             "sent_s": result.arrival_s,
             "first_token_s": result.first_token_s,

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from pointsman.http.sweeper import Sweeper
 from pointsman.loadgen.answer import Answer, error_message
 from pointsman.loadgen.client import LoadClient, LoadOptions
 from pointsman.loadgen.engines import (
-    LATE_COUNT,
-    LATE_SUM,
+    E2E_SECONDS,
+    LATE_SECONDS,
     PREEMPTIONS,
     PREFIX_HITS,
     PREFIX_QUERIES,
@@ -66,8 +67,11 @@ class Plan:
 class Replay:
     """One run. Made in a running event loop; `stop` ends it early, and then `run` still returns a report."""
 
-    def __init__(self, target: Target, plan: Plan) -> None:
+    def __init__(
+        self, target: Target, plan: Plan, on_result: Callable[[RequestResult], None] | None = None
+    ) -> None:
         self._target = target
+        self._on_result = on_result
         self._plan = plan
         self.requests = measure_extent(plan.workload).requests
         self.measurements = Measurements(self.requests)
@@ -113,6 +117,8 @@ class Replay:
             self.watch.restart_counting()
         self.measurements.add(index, result)
         self._tally.add(request, answer)
+        if self._on_result is not None:
+            self._on_result(result)
         if self._records is not None:
             self._records.write(index, request_id, request, answer, result)
 
@@ -130,21 +136,19 @@ class Replay:
     def _cluster_figures(self) -> ClusterFigures:
         preemptions = self.watch.gained(PREEMPTIONS)
         hit_rate = self.watch.ratio(PREFIX_HITS, PREFIX_QUERIES)
-        late_s = self.watch.ratio(LATE_SUM, LATE_COUNT)
-        ttft_s = self.measurements.mean_ttft_s
         instances = self._target.instances
         return ClusterFigures(
             prefix_hit_rate=self._tally.prefix_hit_rate if hit_rate is None else hit_rate,
             preemptions=None if preemptions is None else round(preemptions),
             instance_seconds=None if instances is None else instances * self.measurements.duration_s,
-            engine_lag=late_s / ttft_s if late_s is not None and ttft_s else None,
+            engine_lag=self.watch.ratio(LATE_SECONDS, E2E_SECONDS),
         )
 
     def _marks(self, figures: ClusterFigures) -> list[str]:
         marks = self._tally.marks()
         if figures.engine_lag is not None and figures.engine_lag > MOST_ENGINE_LAG:
             marks.append(
-                f"engines lagged {figures.engine_lag:.1%} behind their virtual clock: use a lower --speed"
+                f"engines lagged {figures.engine_lag:.1%} of E2E behind their virtual clocks: use a lower --speed"
             )
         late_s = self.client.p99_lateness_s
         if late_s is not None and late_s > MOST_CLIENT_LAG_S:

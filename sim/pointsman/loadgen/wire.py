@@ -60,6 +60,8 @@ class Dialect:
     """Ask for exactly the trace's answer length, in fields that OpenAI itself refuses but engines know."""
     token_ids: bool = False
     """Ask for token ids in every event, so that events with several tokens are told apart one by one."""
+    explain: bool = False
+    """Ask Pointsman's router where it sent the request and why."""
 
     @property
     def target(self) -> str:
@@ -89,6 +91,7 @@ class Dialect:
             ("x-program-id", _identifier(request.program_id)),
             ("x-tenant", _identifier(request.tenant)),
             ("x-priority", str(request.priority) if request.priority else ""),
+            ("x-pointsman-explain", "1" if self.explain else ""),
         )
         given = tuple((name, value) for name, value in optional if value)
         return (("content-type", "application/json"), ("x-request-id", request_id), *given)
