@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from dataplane.environments import DYNAMO
-from dataplane.load import BUILD, MODEL, WORDS
+from dataplane.load import BUILD, INTERVAL_MS, MODEL, WORDS
 from dataplane.machine import Cores
 from dataplane.network import own_namespace, require_ready
 from dataplane.processes import Running
@@ -17,9 +19,24 @@ from dataplane.sides import Endpoint, Side
 WORKERS = 4
 PLANES = ("--discovery-backend", "file", "--request-plane", "tcp", "--event-plane", "zmq")
 PORT = 8000
-# The mocker computes its own step times; the factors make it answer at once, or with about 20 ms between tokens.
 INSTANT = ("--speedup-ratio", "0")
-DECODE_20_MS = ("--decode-speedup-ratio", "1")
+"""Workers answer at once."""
+
+
+def steady_pace() -> tuple[str, ...]:
+    """Workers bring a token every 20 ms however many streams they have: a performance profile that is flat."""
+    file = BUILD / "dynamo-steady.npz"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    axis = np.array([0.0, 1e6])
+    np.savez(
+        file,
+        prefill_isl=axis,
+        prefill_ttft_ms=np.full(2, 1.0),
+        decode_active_kv_tokens=axis,
+        decode_context_length=axis,
+        decode_itl=np.full((2, 2), float(INTERVAL_MS)),
+    )
+    return ("--planner-profile-data", str(file))
 
 
 def tokenizer_folder() -> Path:

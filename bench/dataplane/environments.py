@@ -53,7 +53,7 @@ class Environment:
 VLLM_ROUTER = Environment("vllm-router", ("vllm-router==0.1.17",))
 SGLANG_ROUTER = Environment("sglang-router", ("sglang-router==0.3.2",))
 # A full install of ai-dynamo fails on a package that is not on PyPI; these are the ones that the frontend and the mocker
-# import, and `tokenizers` to make them a tokenizer.
+# import, and `tokenizers` and numpy to make them a tokenizer and read a performance profile.
 DYNAMO = Environment(
     "dynamo",
     (
@@ -64,6 +64,7 @@ DYNAMO = Environment(
         "msgspec==0.22.0",
         "pydantic==2.13.5",
         "tokenizers==0.23.3",
+        "numpy==2.4.6",
     ),
     bare=("ai-dynamo==1.6.1", "ai-dynamo-runtime==1.6.1"),
 )

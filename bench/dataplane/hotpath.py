@@ -176,4 +176,5 @@ def main() -> None:
         runner.run(run(arguments.profile))
 
 
-main()
+if __name__ == "__main__":
+    main()

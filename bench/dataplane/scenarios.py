@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from dataplane.dynamo import DECODE_20_MS, INSTANT, dynamo
+from dataplane.dynamo import INSTANT, dynamo, steady_pace
 from dataplane.load import Engines, Load
 from dataplane.measure import Bench, Run, used_runs
 from dataplane.ours import POINTSMAN_SIDE, ours
@@ -97,7 +97,7 @@ def streaming(bench: Bench, plan: Plan, streams: int, name: str) -> Outcome:
     def load(count: int, *, exact: bool = True) -> Load:
         return Load(count, plan.seconds, warmup=6, ramp=5, stream_tokens=250, exact=exact)
 
-    sides = plan.keep([POINTSMAN_SIDE, VLLM, SGLANG, dynamo("kv", DECODE_20_MS)])
+    sides = plan.keep([POINTSMAN_SIDE, VLLM, SGLANG, dynamo("kv", steady_pace())])
     with Engines(INSTANCES, core=bench.cores.load) as engines:
         attempts = {
             side.name: _attempt(bench, side, load(streams, exact=side.exact_streams), engines)
@@ -111,7 +111,18 @@ def streaming(bench: Bench, plan: Plan, streams: int, name: str) -> Outcome:
     )
     _versus(outcome, "chunks_per_cpu_s" if name == "streaming" else f"{name}_chunks_per_cpu_s")
     _headroom(outcome, "events")
+    for side in runs:
+        if outcome.has(side):
+            outcome.figures[f"{name}_events_per_s_{side}"] = outcome.median(
+                side, lambda run: run.report["events"] / run.wall_s
+            )
+            if side != "dynamo":  # its texts are its own, without a clock in them
+                outcome.figures[f"{name}_delay_p99_us_{side}"] = outcome.median(side, _delay_p99)
     return outcome
+
+
+def _delay_p99(run: Run) -> float:
+    return float(run.report["delay_us"].get("p99", 0))
 
 
 def first_byte(bench: Bench, plan: Plan) -> Outcome:
