@@ -24,6 +24,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
+    arguments.folder = arguments.folder.resolve()
     if reasons := requirements.missing(nodes=arguments.nodes > 0):
         raise SystemExit("no cluster here: " + "; ".join(reasons))
     # `make` and `timeout` end what they started with SIGTERM; it ends the wait below as Ctrl-C does.

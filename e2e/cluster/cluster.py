@@ -98,7 +98,7 @@ class Cluster(ABC):
         self.collect_logs(folder / "logs")
 
 
-def eventually(condition: Callable[[], bool], otherwise: str, seconds: float = 60.0) -> None:
+def eventually(condition: Callable[[], bool], otherwise: str, seconds: float = 90.0) -> None:
     """Poll until the condition holds. Raises NotInTimeError, which says `otherwise`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -14,7 +14,7 @@ from pathlib import Path
 from e2e.cluster import kubeconfig, network
 from e2e.cluster.sandbox import Sandbox
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 POLL_SECONDS = 0.05
 
 # Who did what, without bodies: the tests of permissions read it.
@@ -186,6 +186,7 @@ class ControlPlane:
                 "--node-monitor-period=1s",
                 "--node-monitor-grace-period=12s",
             ],
+            restart=True,  # it waits for the API server for a while only, and a busy machine is slow
         )
         self.sandbox.start(
             "kube-scheduler",
@@ -194,6 +195,7 @@ class ControlPlane:
                 f"--kubeconfig={self.kubeconfig_of('scheduler')}",
                 "--leader-elect=false",
             ],
+            restart=True,
         )
 
     def _is_ready(self) -> bool:

@@ -11,8 +11,8 @@ from e2e.cluster import binaries, commands
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.commands import CommandError
 
-# Which node image of kind's release has which minor; kind's release notes list them.
-KIND_NODE_IMAGE = "docker.io/kindest/node"
+# Which version of Kubernetes kind runs is its release's choice, unless this names one of its node images.
+NODE_IMAGE_VARIABLE = "KIND_NODE_IMAGE"
 KIND_IMAGE = "pointsman:e2e"
 KIND_CONFIGURATION = """\
 kind: Cluster
@@ -57,9 +57,8 @@ class KindCluster(Cluster):
 
     image = KIND_IMAGE
 
-    def __init__(self, kubernetes: str) -> None:
+    def __init__(self) -> None:
         self._name = f"pointsman-{secrets.token_hex(3)}"
-        self._kubernetes = kubernetes
         self._folder = tempfile.TemporaryDirectory(prefix="pointsman-kind-")
 
     @property
@@ -67,11 +66,12 @@ class KindCluster(Cluster):
         return {"KUBECONFIG": str(Path(self._folder.name) / "kubeconfig")}
 
     def __enter__(self) -> Self:
-        node_image = os.environ.get("KIND_NODE_IMAGE") or f"{KIND_NODE_IMAGE}:v{self._kubernetes}.0"
         _run("docker", "build", f"--tag={KIND_IMAGE}", str(binaries.PROJECT))
         configuration = Path(self._folder.name) / "kind.yaml"
         configuration.write_text(KIND_CONFIGURATION)
-        self._kind("create", "cluster", f"--config={configuration}", f"--image={node_image}", "--wait=120s")
+        named = os.environ.get(NODE_IMAGE_VARIABLE)
+        node_image = [f"--image={named}"] if named else []
+        self._kind("create", "cluster", f"--config={configuration}", "--wait=120s", *node_image)
         self._kind("load", "docker-image", KIND_IMAGE)
         return self
 

@@ -15,6 +15,7 @@ from e2e.cluster.node import Node
 from e2e.cluster.sandbox import Sandbox
 
 CLUSTERS = binaries.PROJECT / "build" / "cluster"
+FAILED_STARTS = binaries.PROJECT / "build" / "artefacts" / "failed-starts"
 FAKE_NODE_ANNOTATION = "kwok.x-k8s.io/node"
 
 
@@ -148,7 +149,7 @@ def _start(
             cluster.control_plane.wait_until_ready()
     except BaseException:
         # The logs say why, and go with the sandbox.
-        shutil.copytree(sandbox.logs, parent / "failed-start", dirs_exist_ok=True)
+        shutil.copytree(sandbox.logs, FAILED_STARTS / sandbox.folder.name)
         sandbox.close()
         raise
     return cluster

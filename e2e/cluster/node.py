@@ -31,6 +31,11 @@ class NodeFolders:
         return self.disk / "containerd"
 
     @property
+    def kubelet(self) -> Path:
+        """On disk, under a name that is short enough for the sockets in it."""
+        return self.memory / "kubelet"
+
+    @property
     def pod_logs(self) -> Path:
         return self.disk / "pods"
 
@@ -46,6 +51,8 @@ class Node:
         self._kubernetes = kubernetes
         self.cgroup = f"/{sandbox.folder.name}/{address.name}"
         self._make_cgroups()
+        self._sandbox.run(["mkdir", "--parents", self.folders.disk / "kubelet", self.folders.kubelet])
+        self._sandbox.run(["mount", "--bind", self.folders.disk / "kubelet", self.folders.kubelet])
         self._write("containerd.toml", containerd_configuration(self.folders))
         self._write("cni/10-bridge.conflist", json.dumps(cni_configuration(address)))
 
@@ -68,7 +75,7 @@ class Node:
                 f"--kubeconfig={kubeconfig}",
                 f"--hostname-override={self.name}",
                 f"--node-ip={self.address.address}",
-                f"--root-dir={self.folders.disk / 'kubelet'}",
+                f"--root-dir={self.folders.kubelet}",
                 f"--cert-dir={self.folders.disk / 'kubelet-pki'}",
             ],
             node=self.name,

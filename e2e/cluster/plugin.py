@@ -19,6 +19,7 @@ from e2e.cluster.namespace import Namespace
 
 START_AND_TEST_SECONDS = 300
 VERSION = pytest.StashKey[str]()
+PROVIDERS_BY_MARKER = {"local_cluster": ["local"], "kills_nodes": ["local", "kind"]}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,21 +39,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "local_cluster: does what only a cluster of this machine's own making allows"
-    )
     config.stash[VERSION] = os.environ.get("KUBE") or binaries.DEFAULT_KUBERNETES
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    elsewhere = pytest.mark.skip(
-        reason="only a cluster of this machine's own making allows it: --cluster local"
-    )
+    provider = config.getoption("--cluster")
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(START_AND_TEST_SECONDS))
-        if item.get_closest_marker("local_cluster") and config.getoption("--cluster") != "local":
-            item.add_marker(elsewhere)
+        for marker, providers in PROVIDERS_BY_MARKER.items():
+            if item.get_closest_marker(marker) and provider not in providers:
+                item.add_marker(pytest.mark.skip(reason=f"needs --cluster {' or '.join(providers)}"))
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +67,7 @@ def cluster(pytestconfig: pytest.Config, kubernetes: str) -> Iterator[Cluster]:
         with local.start_cluster(kubernetes) as started:
             yield started
     elif provider == "kind":
-        with KindCluster(kubernetes) as started:
+        with KindCluster() as started:
             yield started
     else:
         yield CurrentCluster()

@@ -23,8 +23,8 @@ from typing import Any, Self
 
 from e2e.cluster import commands, supervisor, watchdog
 
-START_SECONDS = 30.0
-END_SECONDS = 15.0
+START_SECONDS = 60.0
+END_SECONDS = 60.0
 LOG_TAIL_BYTES = 2000
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -105,8 +105,11 @@ class Sandbox:
             os.close(descriptor)
         self._answers.close()
         self._control.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self._watchdog.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._watchdog.kill()
+            self._watchdog.wait()
         watchdog.remove(self.folder)
 
     # ---------------------------------------------------------------- processes

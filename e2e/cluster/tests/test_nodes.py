@@ -134,6 +134,7 @@ def test_a_rollout_replaces_every_pod(two: Namespace) -> None:
     )
 
 
+@pytest.mark.kills_nodes
 def test_containers_outlive_a_crash_of_kubelet_and_containerd(two: Namespace) -> None:
     cluster = two.cluster
     node = cluster.nodes()[1]
