@@ -6,7 +6,7 @@ STAMP   := $(VENV)/.pointsman-installed
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay lock cluster \
+.PHONY: test-vllm help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay lock cluster \
         cluster-packages cluster-build test-cluster test-cluster-full
 
 help: ## this list
@@ -73,3 +73,7 @@ lock: ## pin what the image is made of, by hash
 
 clean: ## remove what was built here
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+test-vllm: $(STAMP) ## two real vLLM engines on the CPU: contract, router in front (5 GB in the user's cache, once)
+	-@PYTHONPATH=e2e/vllm $(BIN)/python -m realengine.environment
+	@$(BIN)/python -m pytest e2e/vllm tests/contract --timeout=420 $(ARGS)

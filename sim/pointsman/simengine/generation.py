@@ -162,7 +162,7 @@ class Generation:
         if self.instance.options.flavour is Flavour.SGLANG:
             return Heading(uuid4().hex, int(self.instance.wall_s()), model, self.fingerprint)
         given = request.headers.get(b"x-request-id")
-        name = given.decode("latin-1") if given else body.request_id or uuid4().hex
+        name = given.decode("latin-1") if given else body.request_id or uuid4().hex[:16]
         return Heading(f"{prefix}-{name}", int(self.instance.wall_s()), model, self.fingerprint)
 
 

@@ -51,7 +51,7 @@ class Registry:
             "max_model_len": longest,
             "permission": [
                 {
-                    "id": f"modelperm-{uuid4().hex}",
+                    "id": f"modelperm-{uuid4().hex[:16]}",
                     "object": "model_permission",
                     "created": created,
                     "allow_create_engine": False,

@@ -1,0 +1,1 @@
+"""Real vLLM engines on a CPU: their environment, their model and their processes."""
