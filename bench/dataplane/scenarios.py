@@ -62,15 +62,19 @@ def _versus(outcome: Outcome, what: str) -> None:
 
 
 def _headroom(outcome: Outcome, what: str) -> None:
-    """How many times the fastest router's rate engine and client reach when they talk to each other."""
+    """What engine and client together do with their core when they talk to each other, against what the fastest router
+    does with its own.
+    """
 
-    def rate(run: Run) -> float:
-        return float(run.report[what]) / run.wall_s
+    def per_load_cpu_s(run: Run) -> float:
+        return float(run.report[what]) / run.load_cpu_s
 
     routers = [side for side in outcome.runs if side != DIRECT.name and outcome.has(side)]
     if outcome.has(DIRECT.name) and routers:
-        fastest = max(outcome.median(side, rate) for side in routers)
-        outcome.figures[f"{outcome.name}_load_headroom"] = outcome.median(DIRECT.name, rate) / fastest
+        fastest = max(outcome.median(side) for side in routers)
+        outcome.figures[f"{outcome.name}_load_headroom"] = (
+            outcome.median(DIRECT.name, per_load_cpu_s) / fastest
+        )
 
 
 def saturated(bench: Bench, plan: Plan) -> Outcome:
@@ -104,7 +108,7 @@ def streaming(bench: Bench, plan: Plan, streams: int, name: str) -> Outcome:
             for side in sides
         }
         if DIRECT.name in plan.sides:
-            attempts[DIRECT.name] = _attempt(bench, DIRECT, load(3 * streams), engines)
+            attempts[DIRECT.name] = _attempt(bench, DIRECT, load(4 * streams), engines)
         runs = bench.interleave(attempts)
     outcome = Outcome(
         name, f"{streams} streams, 20 ms between tokens", events_per_cpu_s, "chunks/CPU s", runs, bench.rounds
