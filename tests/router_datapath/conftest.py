@@ -161,8 +161,16 @@ class Router:
     fleet: Fleet
     metrics: RouterMetrics
     prompts: PromptReader
+    tenants: Tenants
+    config: RouterConfig
     origin: Origin
     pool: Pool
+
+    def reload(self, **config: Any) -> None:
+        """Another configuration, as far as the data path reads it."""
+        changed = RouterConfig.model_validate({**self.config.model_dump(), **config})
+        self.tenants.apply(changed)
+        self.gateway.apply(settings_of(changed))
 
     async def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Response:
         raw = body if isinstance(body, bytes) else orjson.dumps(body)
@@ -282,4 +290,4 @@ async def compose(stack: AsyncExitStack, config: RouterConfig, tls: ssl.SSLConte
         await asyncio.sleep(0)
 
     stack.push_async_callback(stop)
-    return Router(server, gateway, brain, fleet, metrics, prompts, origin, pool)
+    return Router(server, gateway, brain, fleet, metrics, prompts, tenants, config, origin, pool)

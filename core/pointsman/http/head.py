@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from pointsman.http.errors import BadRequestError
 
-MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
-MAX_TARGET_BYTES = 8 * 1024
+MAX_LENGTH_DIGITS = 15
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEAD = re.compile(
@@ -23,8 +22,7 @@ _HEAD = re.compile(
     + _TOKEN
     + rb":[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*)\r\n"
 )
-_HOST = re.compile(rb"[A-Za-z0-9.\-:\[\]_%~]*")
-_LENGTH = re.compile(rb"[0-9]{1,15}")
+_HOST = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-:[]_%~"
 _SINGLE = frozenset(
     (
         b"host",
@@ -70,20 +68,14 @@ def parse_head(raw: bytes, max_headers: int = MAX_HEADERS) -> RequestHead:
     if match is None:
         raise BadRequestError(400, _why(raw))
     method, target, minor, block = match.groups()
-    headers: dict[bytes, bytes] = {}
-    if block:
-        lines = block[:-2].split(b"\r\n")
-        if len(lines) > max_headers:
-            raise BadRequestError(431, f"{len(lines)} headers; at most {max_headers} are allowed")
-        for line in lines:
-            name, _, value = line.partition(b":")
-            name = name.lower()
-            if name in headers:
-                if name in _SINGLE:
-                    raise BadRequestError(400, f"header {name.decode()} is given more than once")
-                headers[name] += b", " + value.strip(b" \t")
-            else:
-                headers[name] = value.strip(b" \t")
+    lines = block.split(b"\r\n")
+    lines.pop()
+    if len(lines) > max_headers:
+        raise BadRequestError(431, f"{len(lines)} headers; at most {max_headers} are allowed")
+    parts = [line.partition(b":") for line in lines]
+    headers = {name.lower(): value.strip(b" \t") for name, _, value in parts}
+    if len(headers) != len(lines):
+        headers = _joined(parts)
     http_1_0 = minor == b"0"
     chunked, length = _framing(headers, http_1_0=http_1_0)
     if b"expect" in headers and headers[b"expect"].lower() != b"100-continue":
@@ -93,13 +85,27 @@ def parse_head(raw: bytes, max_headers: int = MAX_HEADERS) -> RequestHead:
     )
 
 
+def _joined(parts: list[tuple[bytes, bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers where some are given more than once."""
+    headers: dict[bytes, bytes] = {}
+    for name, _, value in parts:
+        key = name.lower()
+        if key not in headers:
+            headers[key] = value.strip(b" \t")
+        elif key in _SINGLE:
+            raise BadRequestError(400, f"header {key.decode()} is given more than once")
+        else:
+            headers[key] += b", " + value.strip(b" \t")
+    return headers
+
+
 def _framing(headers: dict[bytes, bytes], *, http_1_0: bool) -> tuple[bool, int]:
     """How long the body is: (chunked, length)."""
     host = headers.get(b"host")
     if host is None:
         if not http_1_0:
             raise BadRequestError(400, "header host is missing")
-    elif not _HOST.fullmatch(host):
+    elif host.translate(None, _HOST):
         raise BadRequestError(400, "header host is no host")
     coding = headers.get(b"transfer-encoding")
     length = headers.get(b"content-length")
@@ -113,7 +119,7 @@ def _framing(headers: dict[bytes, bytes], *, http_1_0: bool) -> tuple[bool, int]
         return True, 0
     if length is None:
         return False, 0
-    if not _LENGTH.fullmatch(length):
+    if not length.isdigit() or len(length) > MAX_LENGTH_DIGITS:
         raise BadRequestError(400, "content-length must be one whole number")
     return False, int(length)
 

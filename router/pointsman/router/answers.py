@@ -28,7 +28,9 @@ class Stream(Protocol):
     """A streamed answer."""
 
     output_tokens: int
-    """So far; an estimate until usage has come."""
+    """So far, as far as it can be told from the events."""
+    counted_tokens: int
+    """As the engine counted them; 0: it has not said."""
     prompt_tokens: int
     """0: the engine has not said."""
 
@@ -42,16 +44,20 @@ class Stream(Protocol):
 class RelayedStream:
     """Bytes through. Knows event boundaries, errors and the end, and nothing else."""
 
-    __slots__ = ("_done", "_scanner", "output_tokens", "prompt_tokens")
+    __slots__ = ("_done", "_scanner", "counted_tokens", "output_tokens", "prompt_tokens")
 
     def __init__(self) -> None:
         self._scanner = EventScanner()
         self._done = False
         self.output_tokens = 0
+        self.counted_tokens = 0
         self.prompt_tokens = 0
 
     def feed(self, data: bytes) -> bytes:
-        events = _scan(self._scanner, data)
+        try:
+            events = self._scanner.feed(data)
+        except EventTooLongError as error:
+            raise AnswerError(str(error)) from None
         for event in events:
             # An error is an event of its own; its key comes first or after "object".
             if b'"error"' in event[:64]:
@@ -78,28 +84,35 @@ class TrackedStream:
     """
 
     __slots__ = (
-        "_done", "_finished", "_keep_usage", "_scanner", "output_tokens", "prompt_tokens", "token_ids",
-    )  # fmt: skip
+        "_done",
+        "_finished",
+        "_keep_usage",
+        "_scanner",
+        "counted_tokens",
+        "output_tokens",
+        "prompt_tokens",
+    )
 
-    def __init__(self, *, keep_usage: bool, keep_ids: bool = False) -> None:
-        """`keep_usage`: whether the client asked for the last event, the one with usage and no choices.
-
-        `keep_ids`: collect the token ids that engines send with `return_token_ids`.
-        """
+    def __init__(self, *, keep_usage: bool) -> None:
+        """`keep_usage`: whether the client asked for the last event, the one with usage and no choices."""
         self._scanner = EventScanner()
         self._keep_usage = keep_usage
         self._done = False
         self._finished = False
         self.output_tokens = 0
+        self.counted_tokens = 0
         self.prompt_tokens = 0
-        self.token_ids: list[int] | None = [] if keep_ids else None
 
     def feed(self, data: bytes) -> bytes:
-        events = _scan(self._scanner, data)
         try:
+            events = self._scanner.feed(data)
             if len(events) == 1:
                 return events[0] if self._track(events[0]) else b""
             return b"".join([event for event in events if self._track(event)])
+        except EventTooLongError as error:
+            raise AnswerError(str(error)) from None
+        except orjson.JSONDecodeError:
+            raise AnswerError("an event of the engine's is no JSON") from None
         except (AttributeError, TypeError):
             raise AnswerError("an event of the engine's has not the shape it must have") from None
 
@@ -118,12 +131,11 @@ class TrackedStream:
                 raise AnswerError("the stream ended without a finish reason")
             self._done = True
             return True
-        parsed = _object(data)
-        if parsed is None:
-            raise AnswerError("an event of the engine's is no JSON object")
+        parsed = orjson.loads(data)
         choices = parsed.get("choices")
         if choices:
-            self._choose(choices)
+            for choice in choices:
+                self._choose(choice)
         elif parsed.get("error"):
             raise engine_error(parsed)
         usage = parsed.get("usage")
@@ -132,29 +144,27 @@ class TrackedStream:
             return bool(choices) or self._keep_usage
         return True
 
-    def _choose(self, choices: list[dict[str, Any]]) -> None:
-        for choice in choices:
-            if choice.get("finish_reason") is not None:
-                self._finished = True
-            ids = choice.get("token_ids")
-            if ids:
-                self.output_tokens += len(ids)
-                if self.token_ids is not None and not choice.get("index"):
-                    self.token_ids += ids
-                continue
+    def _choose(self, choice: dict[str, Any]) -> None:
+        if choice.get("finish_reason") is not None:
+            self._finished = True
+        ids = choice.get("token_ids")
+        if ids:
+            self.output_tokens += len(ids)
+            return
+        delta = choice.get("delta")
+        if delta:
+            text = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")
+        else:
             text = choice.get("text")
-            if text is None:
-                delta = choice.get("delta") or {}
-                text = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")
-            if text:
-                self.output_tokens += max(1, len(text) // TEXT_BYTES_PER_TOKEN)
+        if text:
+            self.output_tokens += len(text) // TEXT_BYTES_PER_TOKEN or 1
 
     def _count(self, usage: dict[str, Any]) -> None:
         prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if type(prompt) is int:
             self.prompt_tokens = prompt
         if type(output) is int:
-            self.output_tokens = output
+            self.counted_tokens = output
 
 
 class WholeAnswer:
@@ -194,13 +204,6 @@ def engine_error(parsed: dict[str, Any]) -> AnswerError:
     code = error.get("code") if type(error) is dict else None
     status = code if type(code) is int and 400 <= code < 600 else 502
     return AnswerError("the engine reported an error", orjson.dumps({"error": error}), status)
-
-
-def _scan(scanner: EventScanner, data: bytes) -> list[bytes]:
-    try:
-        return scanner.feed(data)
-    except EventTooLongError as error:
-        raise AnswerError(str(error)) from None
 
 
 def _object(data: bytes | None) -> dict[str, Any] | None:

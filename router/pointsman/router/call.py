@@ -34,8 +34,9 @@ _NESTED = "vllm_xargs"
 MAX_TOKENS = 10_000_000
 """No model answers more; above, a number is a mistake."""
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
-_NOT_SPLIT = ("echo", "prompt_logprobs", "use_beam_search", "prompt_embeds")
+_NEEDS_PROMPT = ("echo", "prompt_logprobs", "use_beam_search", "prompt_embeds")
 """What needs more of the prompt than its KV."""
+_SPLIT_MATTERS = frozenset(("n", "best_of", "prompt", *_NEEDS_PROMPT))
 
 
 @dataclass(slots=True)
@@ -98,16 +99,24 @@ def read_call(endpoint: Endpoint, raw: bytes, *, drop_forbidden: bool) -> Call:
 
 
 def _read_generation(call: Call, body: dict[str, Any]) -> None:
-    call.stream = _flag(body, "stream")
-    if call.stream:
+    stream = body.get("stream")
+    if stream:
+        call.stream = _flag(body, "stream")
         options = body.get("stream_options")
         if options is not None and type(options) is not dict:
             raise BadRequestError("stream_options", "must be an object")
         call.wants_usage = options is not None and _flag(options, "include_usage", "stream_options.")
-    limits = [_count(body, name, 0) for name in ("max_tokens", "max_completion_tokens")]
-    call.max_output_tokens = max(limits)
-    one_answer = _count(body, "n", 1) <= 1 and _count(body, "best_of", 1) <= 1
-    call.may_split = one_answer and not any(map(body.get, _NOT_SPLIT)) and _one_prompt(body)
+    elif stream is not None:
+        _flag(body, "stream")
+    call.max_output_tokens = _count(body, "max_completion_tokens", 0) or _count(body, "max_tokens", 0)
+    call.may_split = _SPLIT_MATTERS.isdisjoint(body) or _may_split(body)
+
+
+def _may_split(body: dict[str, Any]) -> bool:
+    if _count(body, "n", 1) > 1 or _count(body, "best_of", 1) > 1 or any(map(body.get, _NEEDS_PROMPT)):
+        return False
+    prompt = body.get("prompt")
+    return type(prompt) is not list or not prompt or type(prompt[0]) is int
 
 
 def _without_forbidden(raw: bytes, body: dict[str, Any], *, drop: bool) -> bytes:
@@ -151,8 +160,3 @@ def _count(body: dict[str, Any], name: str, absent: int) -> int:
     if type(value) is not int or not 1 <= value <= MAX_TOKENS:
         raise BadRequestError(name, f"must be a whole number from 1 to {MAX_TOKENS}")
     return value
-
-
-def _one_prompt(body: dict[str, Any]) -> bool:
-    prompt = body.get("prompt")
-    return type(prompt) is not list or not prompt or type(prompt[0]) is int

@@ -67,7 +67,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_admission", "_body", "_buffer", "_chunked_answer", "_full", "_handler", "_head", "_quiet_s", "_reading_paused", "_scanned",
-        "_server", "_since_s", "_state", "_transport", "peer", "session",
+        "_server", "_since_s", "_state", "_transport", "peer", "remembered", "session",
     )  # fmt: skip
 
     def __init__(self, server: "PublicServer") -> None:
@@ -77,6 +77,8 @@ class ClientConnection(asyncio.Protocol):
         self.peer = ""
         """The client's IP address."""
         self.session: Session | None = None
+        self.remembered: object = None
+        """What the handler keeps about this client from one request to the next."""
         self._state = _State.HEAD
         self._buffer = bytearray()
         self._scanned = 0

@@ -7,12 +7,13 @@ import orjson
 
 from pointsman.core.decisions import Dispatch, Reject
 from pointsman.core.instances import InstanceId
-from pointsman.http.client import Exchange, ExchangeError, Failure, Headers, Receiver, Timeouts
+from pointsman.http.client import Exchange, ExchangeError, Failure, Headers, Receiver
 from pointsman.router.answers import AnswerError, WholeAnswer
 from pointsman.router.call import Call
 from pointsman.router.connectors.connector import Connector, Pairing
 from pointsman.router.connectors.registry import CONNECTORS
 from pointsman.router.fleet import Fleet, Upstream
+from pointsman.router.ids import Ids
 
 _HEAD = b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\n%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n"
 
@@ -65,12 +66,10 @@ class Attempt:
 
     id: str
     """Fresh and unguessable, shared by the legs, never the client's."""
-    room: int
+    ids: Ids
     call: Call
     owner: LegOwner
     fleet: Fleet
-    timeouts: Timeouts | None
-    """None: the pools' own."""
     answering: InstanceId | None = None
     """Who answers, once that leg is sent."""
 
@@ -100,7 +99,7 @@ class Attempt:
         authorization = b"authorization: %b\r\n" % key if key else b""
         path = self.call.endpoint.encode()
         head = _HEAD % (path, upstream.pool.authority, authorization, self.id.encode(), len(body))
-        return upstream.pool.send(head, body, receiver, timeouts=self.timeouts)
+        return upstream.pool.send(head, body, receiver)
 
 
 class InstanceGoneError(Exception):
@@ -138,7 +137,9 @@ class SplitLegs:
         self._status = 0
         self._paused = False
         self._answer: Exchange | None = None
-        self._pairing = Pairing(attempt.id, attempt.room, prefill.bootstrap_host, prefill.bootstrap_port)
+        self._pairing = Pairing(
+            attempt.id, attempt.ids.room(), prefill.bootstrap_host, prefill.bootstrap_port
+        )
         call = attempt.call
         leg = connector.prefill(call.raw, call.body, self._pairing)
         self._prefill: Exchange | None = attempt.send(prefill, leg, self)

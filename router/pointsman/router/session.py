@@ -191,7 +191,7 @@ class Session:
         except AnswerError as error:
             self._answer_failed(error)
             return
-        if stream.output_tokens != before:
+        if stream.output_tokens > before:
             self._count(stream.output_tokens, before)
         if passed:
             if self._begun:
@@ -204,7 +204,8 @@ class Session:
         try:
             if self._stream is not None:
                 rest = self._stream.finish()
-                self._complete(self._stream.prompt_tokens, self._stream.output_tokens, rest)
+                tokens = self._stream.counted_tokens or self._stream.output_tokens
+                self._complete(self._stream.prompt_tokens, tokens, rest)
             elif self._whole is not None:
                 body = self._whole.body()
                 if self._status == 200:
@@ -380,6 +381,8 @@ class Session:
             self._host.brain.finished(self.view.request_id, completed=completed)
 
     def _finish(self, code: int, reason: str, prompt_tokens: int, tpot_s: float | None = None) -> None:
+        """The end. Lets go of what refers back to it: a ring of objects per request is work for the collector."""
         self._ended = True
+        self._attempt = self._legs = None
         self.metrics.finished(code, reason, self._host.clock() - self.arrived_s, tpot_s)
         self._host.ended(self, prompt_tokens)
