@@ -37,7 +37,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.exchange: Exchange | None = None
         self._reused = False
-        self._heard = False
+        self._heard = True
+        """Since the last sweep; an open connection counts as heard of, so that its silence begins then."""
         self._quiet_s = 0.0
         self._reset()
 
@@ -64,7 +65,7 @@ class Connection(asyncio.Protocol):
             raise RuntimeError("start() on a closed connection")
         self.exchange = exchange
         exchange.connection = self
-        self._quiet_s = now_s
+        self._heard, self._quiet_s = False, now_s
         if len(exchange.body) <= JOIN_BYTES:
             transport.write(exchange.head + exchange.body)
         else:
