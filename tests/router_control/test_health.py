@@ -40,7 +40,7 @@ class Scene:
 
     def apply(self, config: RouterConfig) -> None:
         self.fleet.apply(config, None)
-        self.watch.apply(self.fleet, config, None)
+        self.watch.apply(self.fleet, config)
 
     def member(self, url: str) -> Member:
         member = self.fleet.member(url)
@@ -118,7 +118,7 @@ async def test_a_restarted_engine_is_another_instance(
     await eventually(lambda: member.available)
     await engine.close()
     await eventually(lambda: not member.available)
-    assert member.why.startswith("no connection")
+    assert "connect" in member.why
     engine.start = 2.0
     await engine.listen()
     await eventually(lambda: member.available)
@@ -135,7 +135,7 @@ async def test_an_engine_whose_requests_fail_is_checked_at_once(
     await engine.close()
     scene.fleet.failed(member.id, Failure.CONNECT)
     await eventually(lambda: not member.available)
-    assert member.why.startswith("no connection")
+    assert "connect" in member.why
 
 
 async def test_an_engine_without_metrics_serves_all_the_same(

@@ -275,7 +275,7 @@ class HealthConfig(Section):
     timeout_s: Seconds = 2.0
     failures: Count = 2
     """In a row, until the instance is no longer used."""
-    max_interval_s: Seconds = 15.0
+    max_interval_s: Seconds = 5.0
     """Between checks of an instance that keeps failing."""
 
 

@@ -248,7 +248,7 @@ class RouterApp:
             self._public.limits = settings.limits
             self._public.timeouts = settings.client_timeouts
         self._fleet.apply(config, context)
-        self._watch.apply(self._fleet, config, context)
+        self._watch.apply(self._fleet, config)
         log.info("models: %s", ", ".join(name for model in config.models for name in names_of(model)))
 
     async def _tend(self) -> None:

@@ -7,14 +7,12 @@ time or again, its metrics are read, because they tell whether it is still the s
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-import httpx
-
 from pointsman.api.router_config import HealthConfig, RouterConfig, ScrapeConfig
+from pointsman.http.client import ExchangeError, Failure, stream
 from pointsman.router.engine_metrics import read_report
 from pointsman.router.fleet import Fleet, Member
 
@@ -54,9 +52,6 @@ class Watch:
         self._watched: dict[str, _Watched] = {}
         self._health = HealthConfig()
         self._scrape = ScrapeConfig()
-        self._client: httpx.AsyncClient | None = None
-        self._context: ssl.SSLContext | None = None
-        self._retired: set[asyncio.Task[None]] = set()
 
     def suspect(self, address: str) -> None:
         """Check an engine at once."""
@@ -64,23 +59,10 @@ class Watch:
         if watched is not None:
             watched.suspected.set()
 
-    def apply(self, fleet: Fleet, config: RouterConfig, context: ssl.SSLContext | None) -> None:
+    def apply(self, fleet: Fleet, config: RouterConfig) -> None:
         """Watch the engines that the fleet has now, in this way."""
         self._health = config.health
         self._scrape = config.scrape
-        if self._client is None or context is not self._context:
-            self._retire_client()
-            self._context = context
-            self._client = httpx.AsyncClient(
-                # Without a context there is no engine behind TLS; this one trusts nobody.
-                verify=context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-                follow_redirects=False,
-                trust_env=False,
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-            )
-        self._follow(fleet)
-
-    def _follow(self, fleet: Fleet) -> None:
         members = {member.id.address: member for member in fleet.members()}
         for address in tuple(self._watched):
             if members.get(address) is not self._watched[address].member:
@@ -105,20 +87,12 @@ class Watch:
         tasks = [watched.task for watched in self._watched.values() if watched.task is not None]
         for address in tuple(self._watched):
             self._forget(address)
-        self._retire_client()
-        await asyncio.gather(*tasks, *self._retired, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _forget(self, address: str) -> None:
         task = self._watched.pop(address).task
         if task is not None:
             task.cancel()
-
-    def _retire_client(self) -> None:
-        if self._client is not None:
-            task = asyncio.get_running_loop().create_task(self._client.aclose())
-            self._retired.add(task)
-            task.add_done_callback(self._retired.discard)
-            self._client = None
 
     async def _watch(self, fleet: Fleet, watched: _Watched) -> None:
         member = watched.member
@@ -178,13 +152,12 @@ class Watch:
     async def _ask_health(self, member: Member) -> None:
         path, timeout_s = self._health.path, self._health.timeout_s
         try:
-            status, _ = await self._get(member, path, timeout_s)
+            status, _ = await _get(member, path, timeout_s)
         except TimeoutError:
             raise UnhealthyError(f"no answer to GET {path} within {timeout_s:g} s") from None
-        except httpx.ConnectError as error:
-            raise UnhealthyError(f"no connection: {error}", gone=True) from error
-        except httpx.HTTPError as error:
-            raise UnhealthyError(f"GET {path}: {type(error).__name__}: {error}") from error
+        except ExchangeError as error:
+            gone = error.failure is Failure.CONNECT
+            raise UnhealthyError(f"GET {path}: {error.failure}: {error}", gone=gone) from error
         if status == 404:
             raise UnhealthyError(f"404 to GET {path}: does health.path in the configuration fit this engine?")
         if not 200 <= status < 300:
@@ -193,29 +166,27 @@ class Watch:
     async def _read_metrics(self, fleet: Fleet, member: Member) -> None:
         """An engine without metrics, or one too busy for them now, is no worse for it: the last sample ages."""
         try:
-            status, page = await self._get(member, self._scrape.path, self._scrape.timeout_s)
-        except (TimeoutError, httpx.HTTPError) as error:
+            status, page = await _get(member, self._scrape.path, self._scrape.timeout_s)
+        except (TimeoutError, ExchangeError) as error:
             log.debug("%s: metrics not read: %r", member.id.address, error)
             return
         if status == 200:
             fleet.reported(member, read_report(page))
 
-    async def _get(self, member: Member, path: str, timeout_s: float) -> tuple[int, bytes]:
-        """Status and body. Raises TimeoutError, httpx.HTTPError."""
-        client = self._client
-        if client is None:
-            raise httpx.TransportError("the watch is closed")
-        key = member.upstream.authorization
-        headers = {"authorization": key.decode()} if key else {}
-        page = bytearray()
-        async with asyncio.timeout(timeout_s):
-            url = member.id.address + path
-            async with client.stream("GET", url, headers=headers, timeout=timeout_s) as response:
-                async for data in response.aiter_bytes():
-                    page += data
-                    if len(page) > MAX_PAGE_BYTES:
-                        raise httpx.DecodingError(f"more than {MAX_PAGE_BYTES} bytes")
-                return response.status_code, bytes(page)
+
+async def _get(member: Member, path: str, timeout_s: float) -> tuple[int, bytes]:
+    """Status and body, through the engine's own pool. Raises TimeoutError, ExchangeError."""
+    upstream = member.upstream
+    headers = [("authorization", upstream.authorization.decode())] if upstream.authorization else []
+    page = bytearray()
+    async with asyncio.timeout(timeout_s), stream(upstream.pool, "GET", path, headers=headers) as response:
+        async for data in response:
+            page += data
+            if len(page) > MAX_PAGE_BYTES:
+                raise ExchangeError(
+                    Failure.TOO_LARGE, f"more than {MAX_PAGE_BYTES} bytes", response_started=True
+                )
+        return response.status, bytes(page)
 
 
 def _ended(task: asyncio.Task[None]) -> None:
