@@ -3,11 +3,19 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pointsman.core.units import to_ps, to_s
-from pointsman.sim.engine import Engine, EngineOptions, EngineStats, Iteration, Output, Scheduling
+from pointsman.sim.engine import (
+    Engine,
+    EngineOptions,
+    EngineRequest,
+    EngineStats,
+    Iteration,
+    Output,
+    Scheduling,
+)
 from pointsman.simengine.clock import VirtualClock
 from pointsman.simengine.driver import Driver, Lateness
 from pointsman.simengine.errors import ApiError
@@ -42,6 +50,7 @@ class SimulatedInstance:
         self.asleep = False
         self._hung = False
         self.pulling = 0
+        self.after_iteration: list[Callable[[], None]] = []
         self._rate_since = (0.0, 0)
         self._runs: dict[str, Run] = {}
         self.idle = asyncio.Event()
@@ -75,6 +84,10 @@ class SimulatedInstance:
             if run.lora is not None:
                 (running if run.answer.taken else waiting)[run.lora] += 1
         return sorted(running), sorted(waiting)
+
+    def run_of(self, request: EngineRequest) -> Run | None:
+        """What an engine request is a part of, while it is."""
+        return self._runs.get(request.request_id)
 
     def start(self, job: Job) -> None:
         """Hand a job's requests to the engine."""
@@ -169,6 +182,8 @@ class SimulatedInstance:
             run.job.progress(run, output)
         self.measures.generation_tokens += generated
         self.measures.iteration(iteration.prefill_tokens + generated, gaps.items())
+        for done in self.after_iteration:
+            done()
 
     def _first_token(self, run: Run) -> None:
         request = run.request

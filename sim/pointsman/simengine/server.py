@@ -12,6 +12,7 @@ import uvloop
 
 from pointsman.simengine.app import EngineApp
 from pointsman.simengine.instance import SimulatedInstance
+from pointsman.simengine.kv_events import KvEventPublisher
 from pointsman.simengine.options import ServerOptions
 from pointsman.simengine.transfer.exchange import Exchange
 
@@ -61,40 +62,45 @@ class RunningServer:
 @contextlib.asynccontextmanager
 async def running(options: ServerOptions) -> AsyncIterator[RunningServer]:
     """An instance that serves until the block is left. Raises OSError when the address cannot be had."""
-    listener = _listen(options.host, options.port)
-    instance = SimulatedInstance(options)
-    exchange = Exchange(instance)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        listener = stack.enter_context(contextlib.closing(_listen(options.host, options.port)))
+        instance = SimulatedInstance(options)
+        exchange = Exchange(instance)
         await exchange.open()
-    except OSError:
-        listener.close()
-        raise
-    app = EngineApp(options, instance, exchange)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
+        stack.push_async_callback(exchange.close)
+        if options.kv_events is not None:
+            events = KvEventPublisher(instance, options.kv_events)
+            stack.push_async_callback(events.close)
+        app = EngineApp(options, instance, exchange)
+        server = _Server(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_level="warning",
+                access_log=False,
+                proxy_headers=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+            )
         )
-    )
-    driver = asyncio.create_task(instance.driver.run())
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
+        driver = asyncio.create_task(instance.driver.run())
+        stack.push_async_callback(_cancel, driver)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        stack.push_async_callback(_stop, server, serving)
         await server.listening.wait()
         host, port = listener.getsockname()[:2]
         yield RunningServer(f"http://{f'[{host}]' if ':' in host else host}:{port}", app, instance, server)
-    finally:
-        server.should_exit = True
-        await serving
-        await exchange.close()
-        driver.cancel()
-        listener.close()
-        await asyncio.gather(driver, return_exceptions=True)
+
+
+async def _stop(server: _Server, serving: "asyncio.Task[None]") -> None:
+    server.should_exit = True
+    await serving
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def serve(options: ServerOptions, grace_s: float, on_ready: Callable[[str], None]) -> None:

@@ -23,7 +23,7 @@ class CachedBlock:
 class BlockPool:
     """All KV blocks of an engine."""
 
-    __slots__ = ("_by_content", "_evictable", "_plain", "_twins", "total")
+    __slots__ = ("_by_content", "_evictable", "_plain", "_twins", "on_evicted", "total")
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -33,6 +33,8 @@ class BlockPool:
         self._by_content: dict[int, CachedBlock] = {}
         self._twins: dict[int, list[CachedBlock]] = {}
         """Further blocks of a content, oldest first; nearly always empty."""
+        self.on_evicted: Callable[[int], None] | None = None
+        """Told of every content that is no longer cached."""
 
     @property
     def available(self) -> int:
@@ -107,6 +109,8 @@ class BlockPool:
         twins = self._twins.get(content)
         if twins is None:
             del self._by_content[content]
+            if self.on_evicted is not None:
+                self.on_evicted(content)
             return
         if self._by_content[content] is block:
             self._by_content[content] = twins.pop(0)

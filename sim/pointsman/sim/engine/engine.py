@@ -5,7 +5,7 @@ Time is an integer number of picoseconds and never read from anywhere. A simulat
 as many iterations as are alike, `cut` shortens the run when something arrives, `end_run` takes its result.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pointsman.core.perf import EngineProfile
@@ -141,6 +141,13 @@ class Engine:
         if arrival is None or expiry is None:
             return arrival if expiry is None else expiry
         return min(arrival, expiry)
+
+    def watch_cache(
+        self, on_cached: Callable[[EngineRequest, int, int], None], on_evicted: Callable[[int], None]
+    ) -> None:
+        """Be told of blocks that enter the prefix cache (request, first, behind the last) and of hashes that leave."""
+        self._scheduler.on_cached = on_cached
+        self.pool.on_evicted = on_evicted
 
     def stats(self) -> EngineStats:
         """The engine at the beginning of what is under way."""

@@ -7,6 +7,7 @@ waiting requests are admitted in order while budget, sequences and blocks last; 
 tokens would fit now, though its blocks are taken chunk by chunk.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pointsman.sim.engine.batch import DecodeBatch
@@ -48,6 +49,8 @@ class Scheduler:
         self.counters = EngineCounters()
         self.joining: list[EngineRequest] = []
         """Those that get their first token (or their first since a preemption) from the iteration under way."""
+        self.on_cached: Callable[[EngineRequest, int, int], None] | None = None
+        """Told of a request's blocks, first and behind the last, that others can find from now on."""
         self._block_size = block_size
         self._max_sequences = max_sequences
         self._chunk_tokens = options.chunk_tokens
@@ -301,5 +304,8 @@ class Scheduler:
         """Let others find its blocks that are full now."""
         if request.block_hash is None or not self._prefix_caching:
             return
-        for index in range(len(request.cached_blocks), request.computed_tokens // self._block_size):
+        first, stop = len(request.cached_blocks), request.computed_tokens // self._block_size
+        for index in range(first, stop):
             request.cached_blocks.append(self.pool.remember(request.block_hash(index)))
+        if self.on_cached is not None and first < stop:
+            self.on_cached(request, first, stop)
