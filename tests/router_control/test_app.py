@@ -116,6 +116,16 @@ async def test_it_starts_without_its_engines(start: Started, engine: Any, eventu
     assert (await router.client.post("/v1/chat/completions", json=CHAT)).status_code == 200
 
 
+async def test_nobody_waits_beyond_the_deadline(start: Started, engine: Any) -> None:
+    router = await start(models=[{"name": "llama", "instances": [{"url": engine.url, "max_running": 1}]}])
+    async with open_stream(router, engine) as lines:
+        late = await router.client.post("/v1/chat/completions", json=CHAT, headers={"x-deadline-ms": "50"})
+        assert late.headers["x-pointsman-reason"] == "deadline"
+        assert "retry-after" in late.headers
+        engine.finish.set()
+        assert "data: [DONE]" in [line async for line in lines]
+
+
 async def test_a_new_configuration_drops_no_stream(start: Started, engine: Any) -> None:
     router = await start()
     async with open_stream(router, engine) as lines:

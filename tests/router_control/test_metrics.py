@@ -1,10 +1,14 @@
 """The router's own metrics."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from pointsman.api.router_config import RouterConfig
+from pointsman.router.app import RouterApp
 from pointsman.router.metrics import MAX_OUTCOMES, RouterMetrics
 
 
@@ -88,3 +92,11 @@ async def test_models_can_join_and_others_add_families() -> None:
     assert read_back["pointsman_requests_in_flight", ("b",)] == 1
     assert read_back["pointsman_test", ()] == 3
     assert read_back["pointsman_config_reloads_total", ("refused",)] == 1
+
+
+async def test_every_metric_is_documented(make_config: Callable[..., RouterConfig]) -> None:
+    app = RouterApp(make_config(), Path("router.yaml"))
+    names = re.findall(r"^# TYPE (pointsman_\w+)", (await app.metrics()).decode(), re.MULTILINE)
+    documented = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    assert len(names) > 20
+    assert [name for name in names if f"`{name}`" not in documented] == []

@@ -207,13 +207,13 @@ def _dispatch(
 
 
 def _full(request: RequestView, now: float, rules: Rules) -> Decision:
-    until = request.arrived_s + rules.max_wait_s
+    until = min(request.arrived_s + rules.max_wait_s, request.deadline_s)
     if now < until:
         return Wait(request.request_id, until, WAITS_FOR_ROOM)
     return Reject(
         request.request_id,
         RejectReason.DEADLINE,
-        f"no instance had room within {rules.max_wait_s:g} s",
+        f"no instance had room within {until - request.arrived_s:g} s",
         rules.retry_after_s,
     )
 
@@ -222,7 +222,7 @@ def _nowhere(view: ClusterView, request: RequestView, now: float, rules: Rules) 
     if not view.candidates(request.model).served:
         why = f"no instance serves the model {request.model!r}"
         return Reject(request.request_id, RejectReason.MODEL_NOT_FOUND, why)
-    until = request.arrived_s + rules.max_wait_for_instance_s
+    until = min(request.arrived_s + rules.max_wait_for_instance_s, request.deadline_s)
     if now < until:
         return Wait(request.request_id, until, "no instance that could take it is available")
     why = f"no instance of {request.model!r} that could take it is available"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from pointsman.core.instances import InstanceId
 from pointsman.core.slo import Slo
@@ -29,6 +30,8 @@ class RequestView:
     max_output_tokens: int = 0
     """0: not limited by the client."""
     slo: Slo = NO_SLO
+    deadline_s: float = inf
+    """When the answer is of no use any more, on the clock of `arrived_s`: nobody waits beyond it."""
     may_split: bool = True
     """Whether prefill and decode may run on two instances (n > 1 may not, embeddings neither)."""
     excluded: frozenset[InstanceId] = field(default=frozenset())

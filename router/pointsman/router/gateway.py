@@ -235,6 +235,7 @@ class Gateway:
             priority=objectives.priority,
             max_output_tokens=call.max_output_tokens,
             slo=objectives.slo,
+            deadline_s=arrived_s + objectives.deadline_s,
             may_split=call.may_split,
         )
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from pointsman.api.router_config import HealthConfig, RouterConfig, ScrapeConfig
+from pointsman.api.router_config import RouterConfig
+from pointsman.api.traffic_config import HealthConfig, ScrapeConfig
 from pointsman.http.client import ExchangeError, Failure, stream
 from pointsman.router.engine_metrics import read_report
 from pointsman.router.fleet import Fleet, Member

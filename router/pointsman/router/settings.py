@@ -3,14 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pointsman.api.router_config import (
-    LimitsConfig,
-    ModelConfig,
-    RetriesConfig,
-    RouterConfig,
-    TimeoutsConfig,
-    adapters_of,
-)
+from pointsman.api.router_config import ModelConfig, RouterConfig, adapters_of
+from pointsman.api.traffic_config import LimitsConfig, RetriesConfig, TimeoutsConfig
 from pointsman.core.decide import ModelRules, Rules
 from pointsman.core.slo import Slo
 from pointsman.http.client import Timeouts

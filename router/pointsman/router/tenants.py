@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import inf
 
 from pointsman.api.router_config import Rights, RouterConfig, TenantConfig
 from pointsman.core.slo import Slo
@@ -60,8 +61,8 @@ class Objectives:
     slo: Slo
     priority: int = 0
     """Higher is more urgent."""
-    deadline_s: float | None = None
-    """From arrival to the last token."""
+    deadline_s: float = inf
+    """From arrival to when the answer is of no use any more."""
     session: str = ""
     program: str = ""
     fairness: str = ""
@@ -159,7 +160,7 @@ class Tenants:
         return Objectives(
             slo=slo,
             priority=self._priority(headers, tenant),
-            deadline_s=_milliseconds(headers, b"x-deadline-ms"),
+            deadline_s=_milliseconds(headers, b"x-deadline-ms") or inf,
             session=_namespaced(headers, b"x-session-id", tenant),
             program=_namespaced(headers, b"x-program-id", tenant),
             fairness=_namespaced(headers, b"x-llm-d-inference-fairness-id", tenant),
