@@ -6,8 +6,8 @@ STAMP   := $(VENV)/.pointsman-installed
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: test-vllm help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay lock cluster \
-        cluster-packages cluster-build test-cluster test-cluster-full
+.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay lock cluster \
+        cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -74,6 +74,9 @@ lock: ## pin what the image is made of, by hash
 clean: ## remove what was built here
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-test-vllm: $(STAMP) ## two real vLLM engines on the CPU: contract, router in front (5 GB in the user's cache, once)
-	-@PYTHONPATH=e2e/vllm $(BIN)/python -m realengine.environment
+vllm-environment: $(STAMP) ## vLLM for the CPU and NIXL, in the user's cache (5 GB, once)
+	@PYTHONPATH=e2e/vllm $(BIN)/python -m realengine.environment
+
+test-vllm: $(STAMP) ## two real vLLM engines on the CPU: contract, router in front
+	-@$(MAKE) --no-print-directory vllm-environment
 	@$(BIN)/python -m pytest e2e/vllm tests/contract --timeout=420 $(ARGS)
