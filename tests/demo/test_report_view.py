@@ -54,7 +54,7 @@ def test_everything_worth_knowing_is_in_the_table(report: Report) -> None:
         "2 measured: 1 completed, 1 failed, 0 rejected",
         "TTFT <= 1 s, TPOT <= 1 s",
         "prefix hits 25.0%, preemptions 3",
-        "client lag p99 4 ms, engine lag 1.0% of E2E",
+        "client lag p99 4 ms, engine lag 1.0% of TTFT",
         "TTFT   250 ms",
         "! something odd",
         "1 x 500: [x] broke",

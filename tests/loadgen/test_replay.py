@@ -356,6 +356,24 @@ async def test_engines_metrics_tell_prefix_hits_and_preemptions(endpoint: Any) -
     assert report.instance_seconds == pytest.approx(2 * report.duration_s)
 
 
+async def test_a_run_with_lagging_engines_is_marked(endpoint: Any) -> None:
+    metrics = "pointsman:iteration_late_seconds_sum 0\npointsman:iteration_late_seconds_count 0\n"
+    endpoint.metrics = metrics
+
+    async def handler(asked: Any) -> None:
+        endpoint.metrics = metrics.replace("sum 0", "sum 5000").replace("count 0", "count 10")
+        await asked.begin_stream()
+        await asked.token()
+        await asked.finish(1)
+
+    endpoint.handler = handler
+    engines = (Endpoint.from_url(endpoint.url),)
+    report = await replay_of(endpoint.url, [TraceRequest(0.0, 5, 1)], engines=engines).run()
+    assert report.ttft_s.mean is not None
+    assert report.engine_lag == pytest.approx(500 / report.ttft_s.mean)
+    assert "behind their virtual clocks" in marks_of(report)[0]
+
+
 async def test_without_engines_cached_tokens_tell_prefix_hits(endpoint: Any) -> None:
     async def handler(asked: Any) -> None:
         await asked.begin_stream()

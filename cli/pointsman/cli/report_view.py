@@ -95,7 +95,7 @@ def _run(report: Report) -> str:
     if report.client_lag_s is not None:
         lags.append(f"client lag p99 {seconds(report.client_lag_s)}")
     if report.engine_lag is not None:
-        lags.append(f"engine lag {share(report.engine_lag)} of E2E")
+        lags.append(f"engine lag {share(report.engine_lag)} of TTFT")
     return ", ".join(lags)
 
 

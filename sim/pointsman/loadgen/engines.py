@@ -19,10 +19,10 @@ KV_USED_SHARE = ("vllm:kv_cache_usage_perc", "sglang:token_usage")
 PREFIX_QUERIES = "vllm:prefix_cache_queries_total"
 PREFIX_HITS = "vllm:prefix_cache_hits_total"
 PREEMPTIONS = "vllm:num_preemptions_total"
-LATE_SECONDS = "pointsman:request_lateness_seconds_total"
-"""Of simulated engines: how much later than by their virtual clock answers ended."""
-E2E_SECONDS = "vllm:e2e_request_latency_seconds_sum"
-COUNTERS = (PREFIX_QUERIES, PREFIX_HITS, PREEMPTIONS, LATE_SECONDS, E2E_SECONDS)
+LATE_SUM = "pointsman:iteration_late_seconds_sum"
+"""Of simulated engines: how much later than by their virtual clock iterations ended."""
+LATE_COUNT = "pointsman:iteration_late_seconds_count"
+COUNTERS = (PREFIX_QUERIES, PREFIX_HITS, PREEMPTIONS, LATE_SUM, LATE_COUNT)
 
 
 @dataclass(slots=True)

@@ -16,8 +16,8 @@ from pointsman.http.sweeper import Sweeper
 from pointsman.loadgen.answer import Answer, error_message
 from pointsman.loadgen.client import LoadClient, LoadOptions
 from pointsman.loadgen.engines import (
-    E2E_SECONDS,
-    LATE_SECONDS,
+    LATE_COUNT,
+    LATE_SUM,
     PREEMPTIONS,
     PREFIX_HITS,
     PREFIX_QUERIES,
@@ -136,19 +136,20 @@ class Replay:
     def _cluster_figures(self) -> ClusterFigures:
         preemptions = self.watch.gained(PREEMPTIONS)
         hit_rate = self.watch.ratio(PREFIX_HITS, PREFIX_QUERIES)
+        late_s, ttft_s = self.watch.ratio(LATE_SUM, LATE_COUNT), self.measurements.mean_ttft_s
         instances = self._target.instances
         return ClusterFigures(
             prefix_hit_rate=self._tally.prefix_hit_rate if hit_rate is None else hit_rate,
             preemptions=None if preemptions is None else round(preemptions),
             instance_seconds=None if instances is None else instances * self.measurements.duration_s,
-            engine_lag=self.watch.ratio(LATE_SECONDS, E2E_SECONDS),
+            engine_lag=late_s / ttft_s if late_s is not None and ttft_s else None,
         )
 
     def _marks(self, figures: ClusterFigures) -> list[str]:
         marks = self._tally.marks()
         if figures.engine_lag is not None and figures.engine_lag > MOST_ENGINE_LAG:
             marks.append(
-                f"engines lagged {figures.engine_lag:.1%} of E2E behind their virtual clocks: use a lower --speed"
+                f"engines lagged {figures.engine_lag:.1%} of TTFT behind their virtual clocks: use a lower --speed"
             )
         late_s = self.client.p99_lateness_s
         if late_s is not None and late_s > MOST_CLIENT_LAG_S:

@@ -95,7 +95,7 @@ class ClusterFigures:
     migrations: int | None = None
     instance_seconds: float | None = None
     engine_lag: float | None = None
-    """How much later than by the engines' virtual clocks answers ended, as a share of E2E: the host's fault."""
+    """How much later than by the engines' virtual clocks iterations ended, as a share of the mean TTFT: the host's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +198,10 @@ class Measurements:
     def duration_s(self) -> float:
         """From the first measured arrival to the end of the last measured request so far."""
         return self._measured_end_s - (self._measured_first_s or 0.0)
+
+    @property
+    def mean_ttft_s(self) -> float | None:
+        return sum(self._ttft_s) / len(self._ttft_s) if self._ttft_s else None
 
     def add(self, index: int, result: RequestResult) -> None:
         """`index` is the request's place in the order of arrival, from 0."""
