@@ -36,7 +36,7 @@ CLUSTERS = {
     "4+4": ClusterOptions(prefill=4, decode=4),
     "8": ClusterOptions(prefill=0, decode=0, mixed=8),
 }
-LOAD_80 = {"4+4": 2.1, "8": 3.0}
+LOAD_80 = {"4+4": 1.8, "8": 2.1}
 """Rate scales of azure2023_conv that are 80% of what the cluster sustains."""
 
 
