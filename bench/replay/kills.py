@@ -62,12 +62,18 @@ def judge(records: Iterable[Mapping[str, Any]], kills: list[Kill], speed: float)
     for record in records:
         if record["outcome"] == "completed":
             continue
-        decision = record["decision"] or ""
+        instances = instances_of(record["decision"] or "")
         excused = record["status"] == 200 and any(
-            kill.url in decision and 0 <= record["end_s"] - kill.at_s <= NOTICED_S * speed for kill in kills
+            kill.url in instances and 0 <= record["end_s"] - kill.at_s <= NOTICED_S * speed for kill in kills
         )
         if excused:
             losses.own_instance_died_after_first_byte += 1
         else:
             losses.other.append(record)
     return losses
+
+
+def instances_of(decision: str) -> set[str]:
+    """The addresses in an `x-pointsman-decision` header."""
+    fields = (field.partition("=") for field in decision.split(";"))
+    return {value for name, _, value in fields if name in ("prefill", "decode")}
