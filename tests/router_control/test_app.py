@@ -116,6 +116,16 @@ async def test_it_starts_without_its_engines(start: Started, engine: Any, eventu
     assert (await router.client.post("/v1/chat/completions", json=CHAT)).status_code == 200
 
 
+async def test_a_body_nested_without_end_is_refused(start: Started, engine: Any) -> None:
+    router = await start(models=[{"name": "llama", "aliases": ["gpt"], "instances": [{"url": engine.url}]}])
+    nested = (
+        b'{"model":"gpt","messages":[{"role":"user","content":"a"}],"x":' + b"[" * 500 + b"]" * 500 + b"}"
+    )
+    answer = await router.client.post("/v1/chat/completions", content=nested, headers=JSON)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "the body is nested more than 254 deep"
+
+
 async def test_nobody_waits_beyond_the_deadline(start: Started, engine: Any) -> None:
     router = await start(models=[{"name": "llama", "instances": [{"url": engine.url, "max_running": 1}]}])
     async with open_stream(router, engine) as lines:

@@ -228,3 +228,53 @@ def test_answers_teach_the_estimate() -> None:
 
 def test_an_image_teaches_nothing() -> None:
     assert read_chat(chat(user([IMAGE]))).prompt_bytes == 0
+
+
+def test_salts_that_clients_make_up_are_not_hoarded() -> None:
+    prompts = reader()
+    for salt in range(10_000):
+        prompts.read(Endpoint.CHAT, chat(user("a"), cache_salt=f"{salt}"), "", "m")
+    prompts.read(Endpoint.CHAT, chat(user("a"), cache_salt="x" * 1_000_000), "", "m")
+    kept = prompts._seeds
+    assert len(kept) <= 4096
+    assert max(len(salt) for _, _, salt in kept) < 100
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=15,
+)
+MESSAGE = st.fixed_dictionaries(
+    {},
+    optional={
+        "role": st.sampled_from(["user", "tool"]) | JSON,
+        "content": TEXT
+        | st.lists(st.dictionaries(st.sampled_from(["type", "text", "image_url"]), JSON))
+        | JSON,
+        "tool_calls": JSON,
+    },
+)
+
+
+@given(
+    st.sampled_from(Endpoint),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "messages": st.lists(MESSAGE, max_size=4) | JSON,
+            "prompt": st.lists(st.integers()) | st.lists(st.lists(st.integers())) | JSON,
+            "input": JSON,
+            "tools": JSON,
+            "cache_salt": JSON,
+        },
+    ),
+)
+def test_any_body_is_measured_or_refused(endpoint: Endpoint, body: dict[str, Any]) -> None:
+    try:
+        prompt = reader().read(endpoint, body, "", "m")
+    except BadRequestError as error:
+        assert str(error)  # noqa: PT017 - either is right
+    else:
+        assert prompt.estimated_tokens >= 1
+        assert prompt.prompt_bytes >= 0

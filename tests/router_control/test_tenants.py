@@ -78,6 +78,11 @@ def test_a_trusted_proxy_names_the_tenant(tenants: Tenants) -> None:
         tenants.identify({b"x-tenant": b"\xff"}, "10.1.2.3")
 
 
+def test_a_peer_without_an_address_is_trusted_by_nobody(tenants: Tenants) -> None:
+    with pytest.raises(UnauthorizedError):
+        tenants.identify({b"x-tenant": b"product"}, "")
+
+
 def test_without_tenants_everyone_may(make_config: MakeConfig) -> None:
     config = make_config(open_access={"may_explain": True}, trusted_proxies=["::1/128"])
     tenants = Tenants(config, lambda header: None)

@@ -31,6 +31,8 @@ FORBIDDEN_HEADERS = frozenset(
 _NESTED = "vllm_xargs"
 """vLLM hands these to the same place that `kv_transfer_params` goes to."""
 
+MAX_DEPTH = 254
+"""Of nested lists and objects: orjson reads 1,024 levels, but writes no more than these."""
 MAX_TOKENS = 10_000_000
 """No model answers more; above, a number is a mistake."""
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
@@ -78,6 +80,8 @@ def read_call(endpoint: Endpoint, raw: bytes, *, drop_forbidden: bool) -> Call:
         raise BadRequestError("", f"the body is no JSON: {error}") from None
     if type(body) is not dict:
         raise BadRequestError("", "the body must be a JSON object")
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        _check_depth(body)
     if not FORBIDDEN_FIELDS.isdisjoint(body) or _NESTED in body:
         raw = _without_forbidden(raw, body, drop=drop_forbidden)
     model = body.get("model")
@@ -96,6 +100,14 @@ def read_call(endpoint: Endpoint, raw: bytes, *, drop_forbidden: bool) -> Call:
     if endpoint is not Endpoint.EMBEDDINGS:
         _read_generation(call, body)
     return call
+
+
+def _check_depth(body: dict[str, Any]) -> None:
+    """What orjson would not write again is refused before anybody tries."""
+    try:
+        orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        raise BadRequestError("", f"the body is nested more than {MAX_DEPTH} deep") from None
 
 
 def _read_generation(call: Call, body: dict[str, Any]) -> None:

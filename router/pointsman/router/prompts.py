@@ -28,6 +28,8 @@ MEDIA_BYTES = 2048
 """What an image or the like weighs: some 500 tokens, the order of magnitude of common encoders."""
 TOKEN_ID_BYTES = 4
 REMEMBERED_SEEDS = 4096
+REMEMBERED_SALT = 128
+"""Longest salt whose seed is kept: clients make them up."""
 
 _OPENINGS = MappingProxyType(
     {
@@ -87,7 +89,7 @@ class PromptReader:
         self._seeds: dict[tuple[str, str, str], int] = {}
 
     def read(self, endpoint: str, body: dict[str, Any], tenant: str, model: str) -> Prompt:
-        """Measure and hash the prompt of a request's body.
+        """Measure and hash the prompt of a request's body, which `read_call` has accepted.
 
         `model` is a known name (of a model or a LoRA adapter), never what a client made up. Raises
         BadRequestError, with the path in the body, where something is not of the type it must have.
@@ -196,9 +198,10 @@ class PromptReader:
         if seed is None:
             text = MESSAGE.join(part.encode() for part in scope)
             seed = int.from_bytes(blake2b(text, digest_size=8, key=self._key).digest(), "big")
-            if len(self._seeds) >= REMEMBERED_SEEDS:
-                self._seeds.clear()
-            self._seeds[scope] = seed
+            if len(salt) <= REMEMBERED_SALT:
+                if len(self._seeds) >= REMEMBERED_SEEDS:
+                    self._seeds.clear()
+                self._seeds[scope] = seed
         return seed
 
 

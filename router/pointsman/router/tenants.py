@@ -135,13 +135,19 @@ class Tenants:
     def _is_trusted(self, peer: str) -> bool:
         trusted = self._trusted.get(peer)
         if trusted is None:
-            address = ipaddress.ip_address(peer)
-            mapped = getattr(address, "ipv4_mapped", None) or address
-            trusted = any(mapped in network for network in self._proxies)
+            trusted = self._is_proxy(peer)
             if len(self._trusted) >= REMEMBERED_PEERS:
                 self._trusted.clear()
             self._trusted[peer] = trusted
         return trusted
+
+    def _is_proxy(self, peer: str) -> bool:
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:  # a connection that is closing has no peer any more
+            return False
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        return any(mapped in network for network in self._proxies)
 
     def objectives(self, headers: Headers, tenant: Tenant, default: Slo) -> Objectives:
         """What the headers ask for, clamped to the tenant's ceilings; `default` where they ask for no limits.
