@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -438,6 +440,18 @@ async def test_the_next_request_may_be_sent_from_on_end(serve: Serve, pools: Cal
     await second.done.wait()
     assert second.data == b"ok"
     assert pool.connections == 1
+
+
+async def test_tls_is_verified(serve: Serve, pools: Callable[..., Pool]) -> None:
+    authority = trustme.CA()
+    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    origin = await serve(answering(OK, then_wait=True), ssl=server)
+    with pytest.raises(ExchangeError) as refused:
+        await request(pools(origin), "GET", "/")
+    assert refused.value.failure is Failure.CONNECT
+    authority.configure_trust(client)
+    assert (await request(pools(origin, ssl_context=client), "GET", "/")).body == b"ok"
 
 
 @settings(max_examples=40, deadline=None)
