@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -291,3 +292,11 @@ async def compose(stack: AsyncExitStack, config: RouterConfig, tls: ssl.SSLConte
 
     stack.push_async_callback(stop)
     return Router(server, gateway, brain, fleet, metrics, prompts, tenants, config, origin, pool)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

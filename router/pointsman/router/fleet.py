@@ -41,6 +41,8 @@ class Upstream:
     connector: Connector
     bootstrap_host: str
     bootstrap_port: int
+    engine_id: str = ""
+    """As its bootstrap server calls it, for connectors that have one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -248,6 +250,7 @@ class Fleet:
         member.config = config
         member.leaving = False
         upstream = _upstream(member.id, model, config, pool)
+        upstream.engine_id = member.upstream.engine_id
         if not upstream.instance.kv_capacity_tokens:
             upstream.instance = replace(upstream.instance, kv_capacity_tokens=learned)
         changed = upstream.instance != member.upstream.instance
@@ -262,7 +265,10 @@ class Fleet:
         self._recorder.record(InstanceLost(member.id))
         identity = InstanceId(member.id.address, epoch)
         member.upstream = replace(
-            member.upstream, id=identity, instance=replace(member.upstream.instance, id=identity)
+            member.upstream,
+            id=identity,
+            instance=replace(member.upstream.instance, id=identity),
+            engine_id="",
         )
         member.breaker = Breaker(self._options, self._clock())
         member.available = False

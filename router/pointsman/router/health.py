@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from pointsman.api.router_config import RouterConfig
+from pointsman.api.router_config import Connector, RouterConfig
 from pointsman.api.traffic_config import HealthConfig, ScrapeConfig
+from pointsman.core.instances import Role
 from pointsman.http.client import ExchangeError, Failure, stream
+from pointsman.router.connectors.bootstrap import NoEngineIdError, engine_id
 from pointsman.router.engine_metrics import read_report
 from pointsman.router.fleet import Fleet, Member
 
@@ -147,8 +149,24 @@ class Watch:
             return
         if not member.healthy:
             await self._read_metrics(fleet, member)
+        if not await self._meet(fleet, member):
+            return
         watched.failures = 0
         fleet.alive(member)
+
+    async def _meet(self, fleet: Fleet, member: Member) -> bool:
+        """Learn what others must know of an engine to exchange KV with it. False: it did not say."""
+        config, upstream = member.config, member.upstream
+        if config.connector is not Connector.MOONCAKE or config.role is Role.DECODE or upstream.engine_id:
+            return True
+        try:
+            upstream.engine_id = await engine_id(
+                upstream.bootstrap_host, upstream.bootstrap_port, self._health.timeout_s
+            )
+        except NoEngineIdError as error:
+            fleet.dead(member, str(error), refused=False)
+            return False
+        return True
 
     async def _ask_health(self, member: Member) -> None:
         path, timeout_s = self._health.path, self._health.timeout_s

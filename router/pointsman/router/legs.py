@@ -138,7 +138,7 @@ class SplitLegs:
         self._paused = False
         self._answer: Exchange | None = None
         self._pairing = Pairing(
-            attempt.id, attempt.ids.room(), prefill.bootstrap_host, prefill.bootstrap_port
+            attempt.id, attempt.ids.room(), prefill.bootstrap_host, prefill.bootstrap_port, prefill.engine_id
         )
         call = attempt.call
         leg = connector.prefill(call.raw, call.body, self._pairing)
