@@ -5,8 +5,6 @@ from enum import StrEnum
 from math import isqrt
 from typing import NamedTuple
 
-from pointsman.core.units import PS_PER_S
-
 
 class Hinge(NamedTuple):
     """From `above` on, each further token or sequence of an iteration costs `each_ps` more: kernels fill up."""
@@ -144,10 +142,6 @@ class EngineProfile:
     @property
     def longest_context_tokens(self) -> int:
         return self.max_context_tokens or self.kv_capacity_tokens
-
-    def transfer_ps(self, tokens: int) -> int:
-        """Picoseconds to move the KV of `tokens` between two instances at full bandwidth."""
-        return round(tokens * self.kv_bytes_per_token * PS_PER_S / self.transfer_bytes_per_s)
 
     def transfer_s(self, tokens: int) -> float:
         """Time to move the KV of `tokens` between two instances at full bandwidth."""

@@ -16,30 +16,34 @@ class DecodeBatch:
 
     __slots__ = (
         "_block_size",
+        "_counts",
         "_finish",
         "_hashed",
         "_held",
+        "_joins",
         "_members",
         "_phases",
         "clock",
         "context_tokens",
+        "size",
     )
 
     def __init__(self, block_size: int) -> None:
         self.clock = DecodeClock()
         self.context_tokens = 0
         """Computed tokens of all members."""
+        self.size = 0
         self._block_size = block_size
         self._members: dict[EngineRequest, None] = {}
         # Members by the iteration, modulo block size, in which they need a block; each in the order they joined.
         self._phases: list[dict[EngineRequest, None]] = [{} for _ in range(block_size)]
-        # (iteration after which it ends, arrival number, joined, request): stale once the member left or was held.
-        self._finish: list[tuple[int, int, int, EngineRequest]] = []
+        # How many members each phase has, twice over, so that a slice may go round the end.
+        self._counts = [0] * (2 * block_size)
+        # (iteration after which it ends, place, request): stale once the member has left.
+        self._finish: list[tuple[int, int, EngineRequest]] = []
         self._hashed = 0
+        self._joins = 0
         self._held: Collection[EngineRequest] = ()
-
-    def __len__(self) -> int:
-        return len(self._members)
 
     def __iter__(self) -> Iterator[EngineRequest]:
         return iter(self._members)
@@ -59,26 +63,35 @@ class DecodeBatch:
         """Between iterations."""
         request.clock = self.clock
         request.joined = self.clock.begun
+        request.place = self._joins
+        self._joins += 1
         self._members[request] = None
+        self.size += 1
         self.context_tokens += request.own_computed
-        self._hashed += request.block_hash is not None
-        self._phases[self._phase(request)][request] = None
+        if request.block_hash is not None:
+            self._hashed += 1
+        self._enter_phase(request)
         self._await_end(request)
 
     def leave(self, request: EngineRequest) -> None:
         """The request keeps what it has computed and generated."""
         computed, generated = request.computed_tokens, request.generated_tokens
+        phase = self._phase(request)
         del self._members[request]
-        del self._phases[self._phase(request)][request]
+        del self._phases[phase][request]
+        self._count(phase, -1)
+        self.size -= 1
         self.context_tokens -= computed
-        self._hashed -= request.block_hash is not None
-        request.own_computed, request.own_generated, request.clock = computed, generated, None
+        if request.block_hash is not None:
+            self._hashed -= 1
+        request.own_computed, request.own_generated = computed, generated
+        request.clock, request.place = None, -1
         request.blocks = -(-computed // self._block_size)
 
     def begin(self, iterations: int = 1) -> None:
         """Every member computes a token in each of the iterations. Their blocks are the caller's business."""
         self.clock.begun += iterations
-        self.context_tokens += iterations * len(self._members)
+        self.context_tokens += iterations * self.size
 
     def hold_back(self, members: Collection[EngineRequest]) -> None:
         """Take these out of the iteration that just began: they stand still for its length."""
@@ -89,11 +102,12 @@ class DecodeBatch:
         # All phases are filled anew, to keep the order of joining in each.
         for phase in self._phases:
             phase.clear()
+        self._counts = [0] * len(self._counts)
         for request in self._members:
-            self._phases[self._phase(request)][request] = None
+            self._enter_phase(request)
 
     def end(self) -> list[EngineRequest]:
-        """The iterations begun are over. Returns who has all its tokens, still members, in order of arrival."""
+        """The iterations begun are over. Returns who has all its tokens, still members, in the order of joining."""
         self.clock.ended = self.clock.begun
         if self._held:
             for request in self._held:
@@ -104,16 +118,16 @@ class DecodeBatch:
                 self._await_end(request)
         done = []
         while self._finish and self._finish[0][0] <= self.clock.ended:
-            _, _, joined, request = heapq.heappop(self._finish)
-            if request.clock is not None and request.joined == joined:
+            _, place, request = heapq.heappop(self._finish)
+            if request.place == place:
                 done.append(request)
         return done
 
     def iterations_left(self) -> int:
         """Iterations until the first member ends, counted from the last one that ended. Of an empty batch: 0."""
         while self._finish:
-            after, _, joined, request = self._finish[0]
-            if request.clock is not None and request.joined == joined:
+            after, place, request = self._finish[0]
+            if request.place == place:
                 return after - self.clock.ended
             heapq.heappop(self._finish)
         return 0
@@ -125,33 +139,54 @@ class DecodeBatch:
     def blocks_needed(self, iterations: int) -> int:
         """Blocks that the next iterations to begin need."""
         rounds, rest = divmod(iterations, self._block_size)
-        first = self.clock.begun + 1
-        return rounds * len(self._members) + sum(
-            len(self._phases[(first + offset) % self._block_size]) for offset in range(rest)
-        )
+        first = (self.clock.begun + 1) % self._block_size
+        return rounds * self.size + sum(self._counts[first : first + rest])
 
     def iterations_within(self, blocks: int, limit: int) -> int:
         """How many of the next iterations, at most `limit`, can begin with so many blocks available."""
-        members = len(self._members)
-        rounds = min(blocks // members, limit // self._block_size)
-        blocks -= rounds * members
+        rounds, rest = divmod(limit, self._block_size)
+        if (rounds + (rest > 0)) * self.size <= blocks:
+            return limit
+        rounds = min(rounds, blocks // self.size)
         iterations = rounds * self._block_size
-        while iterations < limit:
-            blocks -= len(self._phases[(self.clock.begun + 1 + iterations) % self._block_size])
+        blocks -= rounds * self.size
+        first = (self.clock.begun + 1) % self._block_size
+        for needed in self._counts[first : first + min(self._block_size, limit - iterations)]:
+            blocks -= needed
             if blocks < 0:
                 break
             iterations += 1
         return iterations
 
-    def filling(self, iteration: int) -> Iterator[EngineRequest]:
-        """Cacheable members that fill a block in the iteration of that number."""
-        # Who fills a block in one iteration needs a new one in the next.
-        phase = self._phases[(iteration + 1) % self._block_size]
-        return (request for request in phase if request.block_hash is not None)
+    def filling(self, first: int, last: int) -> Iterator[EngineRequest]:
+        """Cacheable members that fill a block in the iterations of these numbers, in their order."""
+        for iteration in range(first, last + 1):
+            # Who fills a block in one iteration needs a new one in the next.
+            phase = self._phases[(iteration + 1) % self._block_size]
+            for request in phase:
+                if request.block_hash is not None:
+                    yield request
+
+    def fills_next(self, limit: int) -> int | None:
+        """In how many iterations from now, fewer than `limit`, a cacheable member fills a block. None: in none."""
+        for ahead in range(1, min(limit, self._block_size + 1)):
+            number = self.clock.begun + ahead
+            if any(self.filling(number, number)):
+                return ahead
+        return None
+
+    def _enter_phase(self, request: EngineRequest) -> None:
+        phase = self._phase(request)
+        self._phases[phase][request] = None
+        self._count(phase, 1)
+
+    def _count(self, phase: int, change: int) -> None:
+        self._counts[phase] += change
+        self._counts[phase + self._block_size] += change
 
     def _await_end(self, request: EngineRequest) -> None:
         after = request.joined + request.output_tokens - request.own_generated
-        heapq.heappush(self._finish, (after, request.number, request.joined, request))
+        heapq.heappush(self._finish, (after, request.place, request))
 
     def _phase(self, request: EngineRequest) -> int:
         return (request.joined + 1 - request.own_computed) % self._block_size

@@ -50,9 +50,6 @@ class BlockPool:
         """Distinct contents in the prefix cache."""
         return len(self._by_content)
 
-    def holds(self, content: int) -> bool:
-        return content in self._by_content
-
     def match(self, block_hash: Callable[[int], int], limit: int) -> list[CachedBlock]:
         """The longest cached prefix, at most `limit` blocks. They are not taken yet."""
         found: list[CachedBlock] = []
@@ -73,18 +70,28 @@ class BlockPool:
     def take(self, count: int) -> None:
         """Take blocks that are `available`, evicting the least recently used contents if need be."""
         self._plain -= count
-        while self._plain < 0:
-            self._forget(self._evictable.popitem(last=False)[0])
-            self._plain += 1
+        if self._plain >= 0:
+            return
+        evictable, by_content, twins = self._evictable, self._by_content, self._twins
+        for _ in range(-self._plain):
+            block, _ = evictable.popitem(last=False)
+            if twins or self.on_evicted is not None:
+                self._forget(block)
+            else:
+                del by_content[block.content]
+        self._plain = 0
 
-    def remember(self, content: int) -> CachedBlock:
-        """A block in use got full: others may find it from now on."""
-        block = CachedBlock(content)
-        if content in self._by_content:
-            self._twins.setdefault(content, []).append(block)
-        else:
-            self._by_content[content] = block
-        return block
+    def remember(self, blocks: list[CachedBlock], block_hash: Callable[[int], int], full: int) -> None:
+        """The first `full` blocks of a holder are full: let others find those of them not yet in `blocks`."""
+        by_content = self._by_content
+        for index in range(len(blocks), full):
+            content = block_hash(index)
+            block = CachedBlock(content)
+            blocks.append(block)
+            if content in by_content:
+                self._twins.setdefault(content, []).append(block)
+            else:
+                by_content[content] = block
 
     def free(self, cached: list[CachedBlock], plain: int) -> None:
         """Give blocks back, the last cached one first: a chain's tail is evicted before its head."""
@@ -106,12 +113,12 @@ class BlockPool:
 
     def _forget(self, block: CachedBlock) -> None:
         content = block.content
-        twins = self._twins.get(content)
-        if twins is None:
+        if content not in self._twins:
             del self._by_content[content]
             if self.on_evicted is not None:
                 self.on_evicted(content)
             return
+        twins = self._twins[content]
         if self._by_content[content] is block:
             self._by_content[content] = twins.pop(0)
         else:

@@ -202,9 +202,7 @@ class Engine:
             self.pool.take(batch.blocks_needed(more))
             begun = batch.clock.begun
             batch.begin(more)
-            if batch.hashed and self.options.prefix_caching:
-                for iteration in range(begun + 1, begun + more + 1):
-                    scheduler.fill_decoded(iteration)
+            scheduler.fill_decoded(begun + 1, begun + more)
         ending = batch.end()
         self.counters.iterations += run.iterations
         singles = sum(tokens == 1 for _, tokens in run.chunks)
@@ -251,16 +249,14 @@ class Engine:
     def _stretch(self, run: Iteration) -> None:
         """Make a run as long as nothing changes."""
         batch = self._scheduler.batch
-        left = batch.iterations_left()
-        iterations = 1 + batch.iterations_within(self.pool.available, left - 1)
+        iterations = 1 + batch.iterations_within(self.pool.available, batch.iterations_left() - 1)
         if iterations > 1 and batch.hashed and self._scheduler.lookup_waits():
-            begun = batch.clock.begun
-            fills = (n for n in range(1, iterations) if any(batch.filling(begun + n)))
-            iterations = next(fills, iterations)
+            iterations = batch.fills_next(iterations) or iterations
         wake_ps = self.wake_ps()
         if wake_ps is not None:
             iterations = min(iterations, self._iterations_until(run, wake_ps))
-        self._shorten(run, iterations)
+        if iterations > 1:
+            self._shorten(run, iterations)
 
     def _shorten(self, run: Iteration, iterations: int) -> None:
         run.iterations = iterations

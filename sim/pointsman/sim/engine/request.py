@@ -63,6 +63,8 @@ class EngineRequest:
     clock: DecodeClock | None = field(default=None, init=False)
     joined: int = field(default=0, init=False)
     """Reading of the clock at which decoding stood at `own_computed` and `own_generated`."""
+    place: int = field(default=-1, init=False)
+    """Its place in the order of joining; -1 while it does not decode."""
 
     @property
     def computed_tokens(self) -> int:

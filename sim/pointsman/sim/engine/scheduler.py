@@ -62,7 +62,7 @@ class Scheduler:
 
     @property
     def running(self) -> int:
-        return len(self.batch) + len(self.joining) + (self._prefilling is not None)
+        return self.batch.size + len(self.joining) + (self._prefilling is not None)
 
     @property
     def waiting(self) -> int:
@@ -99,13 +99,13 @@ class Scheduler:
     def plan(self, now_ps: int) -> Plan:
         plan = Plan(now_ps, self._chunk_tokens)
         self._arrivals.land(now_ps)
-        if len(self.batch):
+        if self.batch.size:
             self._decode(plan)
         if self._prefilling is not None and plan.budget > 0 and not plan.halted:
             self._continue(self._prefilling, plan)
         if not plan.preempted:
             self._admit(plan)
-        plan.decoding = len(self.batch) - len(plan.held_back)
+        plan.decoding = self.batch.size - len(plan.held_back)
         return plan
 
     def lookup_waits(self) -> bool:
@@ -114,24 +114,25 @@ class Scheduler:
             return False
         return self._waiting.head().block_hash is not None
 
-    def fill_decoded(self, iteration: int) -> None:
-        """Let others find the blocks that decoding filled in the iteration of that number."""
-        for request in self.batch.filling(iteration):
-            self._fill(request)
+    def fill_decoded(self, first: int, last: int) -> None:
+        """Let others find the blocks that decoding filled in the iterations of these numbers."""
+        if self._prefix_caching and self.batch.hashed:
+            for request in self.batch.filling(first, last):
+                # One at a time: which of two equal blocks is the older decides which is found.
+                self._fill(request, len(request.cached_blocks) + 1)
 
     # --- running requests
 
     def _decode(self, plan: Plan) -> None:
-        batch = self.batch
-        needed = len(batch.needing_blocks())
-        if len(batch) <= plan.budget and needed <= self.pool.available:
-            self.pool.take(needed)
+        batch, pool = self.batch, self.pool
+        needed = batch.blocks_needed(1)
+        if batch.size <= plan.budget and needed <= pool.available:
+            pool.take(needed)
             batch.begin()
-            plan.budget -= len(batch)
+            plan.budget -= batch.size
         else:
             self._decode_one_by_one(plan)
-        if batch.hashed and self._prefix_caching:
-            self.fill_decoded(batch.clock.begun)
+        self.fill_decoded(batch.clock.begun, batch.clock.begun)
 
     def _decode_one_by_one(self, plan: Plan) -> None:
         """The rare iteration in which blocks or budget don't last for all."""
@@ -300,12 +301,14 @@ class Scheduler:
         else:
             self._prefilling = request
 
-    def _fill(self, request: EngineRequest) -> None:
-        """Let others find its blocks that are full now."""
+    def _fill(self, request: EngineRequest, at_most: int | None = None) -> None:
+        """Let others find its blocks that are full now, or the first `at_most` of them."""
         if request.block_hash is None or not self._prefix_caching:
             return
-        first, stop = len(request.cached_blocks), request.computed_tokens // self._block_size
-        for index in range(first, stop):
-            request.cached_blocks.append(self.pool.remember(request.block_hash(index)))
-        if self.on_cached is not None and first < stop:
-            self.on_cached(request, first, stop)
+        first, full = len(request.cached_blocks), request.computed_tokens // self._block_size
+        if at_most is not None:
+            full = min(full, at_most)
+        if first < full:
+            self.pool.remember(request.cached_blocks, request.block_hash, full)
+            if self.on_cached is not None:
+                self.on_cached(request, first, full)
