@@ -42,6 +42,8 @@ class RunningServer:
     url: str
     app: EngineApp
     instance: SimulatedInstance
+    driver: "asyncio.Task[None]"
+    """Ends only by an error."""
     _server: _Server
 
     async def drain(self, grace_s: float) -> None:
@@ -85,12 +87,13 @@ async def running(options: ServerOptions) -> AsyncIterator[RunningServer]:
             )
         )
         driver = asyncio.create_task(instance.driver.run())
-        stack.push_async_callback(_cancel, driver)
+        stack.push_async_callback(_end_driver, driver)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         stack.push_async_callback(_stop, server, serving)
         await server.listening.wait()
         host, port = listener.getsockname()[:2]
-        yield RunningServer(f"http://{f'[{host}]' if ':' in host else host}:{port}", app, instance, server)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        yield RunningServer(url, app, instance, driver, server)
 
 
 async def _stop(server: _Server, serving: "asyncio.Task[None]") -> None:
@@ -98,9 +101,11 @@ async def _stop(server: _Server, serving: "asyncio.Task[None]") -> None:
     await serving
 
 
-async def _cancel(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _end_driver(driver: "asyncio.Task[None]") -> None:
+    """An engine loop that broke is nothing to hide."""
+    driver.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await driver
 
 
 async def serve(options: ServerOptions, grace_s: float, on_ready: Callable[[str], None]) -> None:
@@ -120,8 +125,11 @@ async def serve(options: ServerOptions, grace_s: float, on_ready: Callable[[str]
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, on_signal)
         on_ready(server.url)
-        await signalled.wait()
-        await server.drain(grace_s)
+        told = asyncio.create_task(signalled.wait())
+        await asyncio.wait((told, server.driver), return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if not server.driver.done():
+            await server.drain(grace_s)
 
 
 def run(options: ServerOptions, grace_s: float, on_ready: Callable[[str], None]) -> None:
