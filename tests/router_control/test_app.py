@@ -126,6 +126,17 @@ async def test_a_body_nested_without_end_is_refused(start: Started, engine: Any)
     assert answer.json()["error"]["message"] == "the body is nested more than 254 deep"
 
 
+async def test_a_prompt_that_is_surely_too_long_is_refused(start: Started, engine: Any) -> None:
+    instances = [{"url": engine.url}]
+    router = await start(models=[{"name": "llama", "context_tokens": 100, "instances": instances}])
+    engine.finish.set()
+    for ids, status in ((100, 404), (101, 400)):  # the fake engine has no completions
+        body = {"model": "llama", "prompt": list(range(ids))}
+        answer = await router.client.post("/v1/completions", json=body)
+        assert answer.status_code == status
+    assert answer.json()["error"]["message"] == "the prompt has more tokens than the 100 that llama can take"
+
+
 async def test_nobody_waits_beyond_the_deadline(start: Started, engine: Any) -> None:
     router = await start(models=[{"name": "llama", "instances": [{"url": engine.url, "max_running": 1}]}])
     async with open_stream(router, engine) as lines:

@@ -131,6 +131,13 @@ def test_completions_take_text_ids_and_lists_of_either() -> None:
     assert array("I").itemsize == 4
 
 
+def test_how_long_a_prompt_surely_is() -> None:
+    read = reader().read
+    assert read(Endpoint.COMPLETIONS, {"prompt": [list(range(100)), [1]]}, "", "m").least_tokens == 100
+    assert read(Endpoint.COMPLETIONS, {"prompt": LONG}, "", "m").least_tokens == len(LONG) // 32
+    assert read(Endpoint.CHAT, chat(user([IMAGE])), "", "m").least_tokens <= 2
+
+
 WRONG: dict[str, tuple[Endpoint, dict[str, Any], str]] = {
     "no messages": (Endpoint.CHAT, {}, "messages: must be a list, not null"),
     "messages are text": (Endpoint.CHAT, {"messages": "hi"}, "messages: must be a list, not text"),

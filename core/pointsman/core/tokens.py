@@ -9,8 +9,10 @@ LEAST_RATE = 0.02
 """Share of an error that is corrected once many requests were seen."""
 HALF_WEIGHT_BYTES = 400
 """A prompt of this size counts half: in short ones the chat template's own tokens outweigh the text's."""
-BOUNDS = (1 / 32, 2.0)
-"""Tokens per byte that text can have: long words of ASCII on one end, byte fallback and template on the other."""
+LEAST_TOKENS_PER_BYTE = 1 / 32
+"""Of long words, rules of dashes and the like; prose has 1/4."""
+BOUNDS = (LEAST_TOKENS_PER_BYTE, 2.0)
+"""Tokens per byte that the estimate may take on: byte fallback and template on the upper end."""
 
 
 @dataclass(slots=True)

@@ -217,6 +217,10 @@ class Gateway:
         prompt = self._prompts.read(call.endpoint, call.body, tenant.name, model.name)
         if prompt.has_remote_media and not self._settings.allow_remote_media:
             raise BadRequestError("messages", "media must be sent as data URLs; others are not fetched here")
+        if model.context_tokens and prompt.least_tokens > model.context_tokens:
+            raise BadRequestError(
+                "", f"the prompt has more tokens than the {model.context_tokens} that {model.base} can take"
+            )
         return prompt
 
     def _view(

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
-from pointsman.core.tokens import TokenEstimate
+from pointsman.core.tokens import LEAST_TOKENS_PER_BYTE, TokenEstimate
 from pointsman.router.refusals import BadRequestError
 
 MESSAGE, CONTENT, MEDIA, EXTRA = b"\xff", b"\xfe", b"\xfd", b"\xfc"
@@ -57,6 +57,8 @@ class Prompt:
     """What placement needs to know of a prompt."""
 
     estimated_tokens: int
+    least_tokens: int
+    """What it surely has, or the longest of a list of prompts: exact for token ids."""
     prompt_bytes: int
     """For `PromptReader.learn`; 0: the estimate has nothing to learn from it (token ids, media)."""
     block_hashes: Sequence[int]
@@ -135,6 +137,7 @@ class PromptReader:
         estimate = self._estimate(model)
         return Prompt(
             estimated_tokens=estimate.tokens(size),
+            least_tokens=int(len(canonical) * LEAST_TOKENS_PER_BYTE),
             prompt_bytes=0 if media else size,
             block_hashes=self._hashes(canonical, model, tenant, body),
             block_tokens=estimate.tokens(self._block_bytes),
@@ -156,7 +159,7 @@ class PromptReader:
                 return self._text(_texts(prompt, field), model, tenant, body)
             raise BadRequestError(f"{field}[0]", f"must be text or token ids, not {_kind(first)}")
         if prompt is None and body.get("prompt_embeds") is not None:
-            return Prompt(1, 0, (), 0)
+            return Prompt(1, 0, 0, (), 0)
         allowed = "text, a list of token ids, or a list of either that is not empty"
         raise BadRequestError(
             field, f"must be {allowed}" + ("" if prompt == [] else f", not {_kind(prompt)}")
@@ -167,6 +170,7 @@ class PromptReader:
         estimate = self._estimate(model)
         return Prompt(
             estimated_tokens=estimate.tokens(size),
+            least_tokens=int(len(max(texts, key=len)) * LEAST_TOKENS_PER_BYTE),
             prompt_bytes=size,
             block_hashes=self._hashes(texts[0], model, tenant, body),
             block_tokens=estimate.tokens(self._block_bytes),
@@ -175,6 +179,7 @@ class PromptReader:
     def _ids(self, prompts: list[bytes], model: str, tenant: str, body: dict[str, Any]) -> Prompt:
         return Prompt(
             estimated_tokens=sum(map(len, prompts)) // TOKEN_ID_BYTES or 1,
+            least_tokens=max(map(len, prompts)) // TOKEN_ID_BYTES,
             prompt_bytes=0,
             block_hashes=self._hashes(prompts[0], model, tenant, body),
             block_tokens=self._block_bytes // TOKEN_ID_BYTES,

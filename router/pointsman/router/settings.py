@@ -61,7 +61,6 @@ class Settings:
     """By every name that requests may use."""
     limits: ClientLimits
     client_timeouts: ClientTimeouts
-    engine_timeouts: Timeouts
     retries: Retries
     tracked_sessions: bool
     drop_forbidden_fields: bool
@@ -80,7 +79,6 @@ def settings_of(config: RouterConfig) -> Settings:
             body_s=config.timeouts.client_body_s,
             idle_s=config.timeouts.client_idle_s,
         ),
-        engine_timeouts=engine_timeouts(config.timeouts),
         retries=_retries(config.retries),
         tracked_sessions=config.sessions == "tracked",
         drop_forbidden_fields=config.forbidden_fields == "drop",
