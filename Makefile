@@ -52,8 +52,8 @@ cluster: $(STAMP) cluster-build ## a Kubernetes cluster on this machine, until C
 	@$(WITH_MAKE) $(BIN)/python -m e2e.cluster $(ARGS)
 
 cluster-packages: ## Debian packages that the cluster's nodes are made of (as root)
-	apt-get update --quiet
-	apt-get install --quiet --yes --no-install-recommends $$(cat e2e/cluster/packages.txt)
+	@dpkg --status $$(cat e2e/cluster/packages.txt) > /dev/null 2>&1 || { apt-get update --quiet && \
+	    apt-get install --quiet --yes --no-install-recommends $$(cat e2e/cluster/packages.txt); }
 
 cluster-build: $(STAMP) ## everything the cluster runs, built once per user
 	@$(BIN)/python -m e2e.cluster.build

@@ -21,6 +21,8 @@ PROJECT_IMAGE = "localhost/pointsman:e2e"
 # Compressed, as a registry stores it. A larger image is an error: find out what came in.
 PROJECT_IMAGE_LIMIT_BYTES = 75_000_000
 
+KEPT_VERSIONS = 3
+
 SUITE = "bookworm"  # the Dockerfile's bases are Debian 12
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -32,6 +34,9 @@ RUNTIME_BASE = (
     "--include=python3-minimal,libpython3-stdlib,libstdc++6",
     "--customize-hook=mkdir -p $1/dev $1/etc $1/proc $1/run $1/sys && mkdir -m 1777 -p $1/tmp",
 )
+# Hosts a Python that is mounted into it, with a real engine: the libraries that both link to.
+ENGINE_HOST = ("--variant=minbase", "--include=python3,libgomp1,libnuma1,libstdc++6")
+ENGINE_HOST_IMAGE = "localhost/engine-host:e2e"
 WITHOUT_DOCUMENTATION = tuple(
     f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "info", "locale", "man")
 )
@@ -65,6 +70,11 @@ def debian_base(name: str, options: Sequence[str]) -> Path:
             )
 
     return _cached(name, [SUITE, *options], make)
+
+
+def engine_host() -> oci.ImageArchive:
+    """An image without any engine in it, for engines whose environment is mounted from the node."""
+    return oci.ImageArchive(debian_base("engine-host", ENGINE_HOST), ENGINE_HOST_IMAGE)
 
 
 def project() -> oci.ImageArchive:
@@ -116,7 +126,10 @@ def _content_key(folder: Path) -> str:
 
 
 def _cached(name: str, key: Sequence[str], make: Callable[[Path], None]) -> Path:
-    """A file in the user's cache, made when it is not there; older versions of it are removed."""
+    """A file in the user's cache, made when it is not there; of older versions the last few are kept.
+
+    Another clone, at another commit, may be about to import one of them.
+    """
     folder = binaries.user_cache() / "images"
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
@@ -128,9 +141,12 @@ def _cached(name: str, key: Sequence[str], make: Callable[[Path], None]) -> Path
             unfinished = folder / f".{target.name}"
             unfinished.unlink(missing_ok=True)
             make(unfinished)
-            for outdated in folder.glob(f"{name}-????????????????.tar"):
-                outdated.unlink()
             unfinished.rename(target)
+            versions = sorted(
+                folder.glob(f"{name}-????????????????.tar"), key=lambda path: path.stat().st_mtime
+            )
+            for outdated in versions[:-KEPT_VERSIONS]:
+                outdated.unlink()
             print(f"made image {name} in {time.monotonic() - started:.0f} s", file=sys.stderr)
     return target
 

@@ -83,6 +83,11 @@ class LocalCluster(Cluster):
             for finished in imports:
                 finished.result()
 
+    def import_image(self, archive: oci.ImageArchive) -> None:
+        """Give an image to every node. Raises CommandError."""
+        for node in self._nodes.values():
+            node.import_image(archive.path)
+
     def kill_node(self, name: str) -> None:
         self._nodes[name].kill()
 

@@ -9,7 +9,7 @@ from e2e.cluster.cluster import Cluster, eventually
 from e2e.cluster.commands import CommandError
 from e2e.cluster.namespace import Namespace
 
-PYTHON = "/usr/bin/python3"
+PYTHON = "python"
 SERVE = [PYTHON, "-m", "http.server", "8000", "--directory", "/"]
 PORT = 8000
 
