@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -31,7 +32,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_up_serves_until_it_is_told_to_end(start_pointsman: Any, children_of: Any) -> None:
+async def test_up_serves_until_it_is_told_to_end(
+    start_pointsman: Any, children_of: Any, tmp_path: Path
+) -> None:
     process = await start_pointsman(
         *("up", "--prefill", "1", "--decode", "1", "--speed", "50", "--port", "0")
     )
@@ -50,6 +53,13 @@ async def test_up_serves_until_it_is_told_to_end(start_pointsman: Any, children_
     assert usage.completion_tokens == 5
     assert "prefill=http://127.0.0.1:" in answer.headers["x-pointsman-decision"]
     assert len(children_of(process.pid)) == 3
+    trace = tmp_path / "trace.csv"
+    trace.write_text("timestamp_s,prompt_tokens,output_tokens\n0,600,3\n0,600,3\n")
+    replay = await start_pointsman("replay", trace, "--url", url, "--speed", "50")
+    said = " ".join((await replay.communicate())[0].decode().split())
+    assert "2 measured: 2 completed, 0 failed" in said
+    assert "pools 1 prefill + 1 decode x a100-opt-13b" in said
+    assert "engine lag" in said
     process.send_signal(signal.SIGINT)
     assert await process.wait() == 0
     assert children_of(process.pid) == []

@@ -98,7 +98,7 @@ async def test_ctrl_c_prints_the_report_of_what_ended(endpoint: Any, tmp_path: P
         (["{trace}", "--url", "http://127.0.0.1:1"], "Error: http://127.0.0.1:1 cannot be reached"),
         (["{trace}", "--url", "{url}", "--records", "/nowhere/r"], "/nowhere/r"),
         (["{trace}", "--url", "{url}", "--api-key-file", "/nowhere/k"], "Invalid value for --api-key-file"),
-        (["{trace}"], "Missing option '--url'"),
+        ([], "Missing argument 'TRACE'"),
     ],
 )
 async def test_mistakes_are_explained_without_a_traceback(

@@ -374,6 +374,13 @@ async def test_a_run_with_lagging_engines_is_marked(endpoint: Any) -> None:
     assert "behind their virtual clocks" in marks_of(report)[0]
 
 
+async def test_engines_at_another_speed_mark_the_run(endpoint: Any) -> None:
+    endpoint.metrics = "pointsman:engine_speed 5.0\n"
+    engines = (Endpoint.from_url(endpoint.url),)
+    report = await replay_of(endpoint.url, ONE, engines=engines).run()
+    assert marks_of(report) == ["engines run at 5x real time, not at this replay's 1x"]
+
+
 async def test_without_engines_cached_tokens_tell_prefix_hits(endpoint: Any) -> None:
     async def handler(asked: Any) -> None:
         await asked.begin_stream()

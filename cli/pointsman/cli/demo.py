@@ -75,7 +75,7 @@ async def demonstrate(console: Console, options: ClusterOptions, requests: int, 
     console.print(f"Starting {options.describe()} (simulated) and a router ...")
     async with Cluster(options, model, messages.append) as cluster:
         view = view_of(cluster, model, requests, messages)
-        console.print(greeting(cluster, model, requests), soft_wrap=True, highlight=False)
+        greet(console, cluster, model, requests)
         on_interrupt(loop, view.replay.stop)
         report = await play(console, cluster, view)
         on_interrupt(loop, task.cancel)
@@ -112,12 +112,14 @@ def view_of(cluster: Cluster, model: str, requests: int, messages: deque[str]) -
     return LiveView(title, cluster.engines, replay, recent, messages)
 
 
-def greeting(cluster: Cluster, model: str, requests: int) -> str:
+def greet(console: Console, cluster: Cluster, model: str, requests: int) -> None:
     rate = RATE_SCALE * AZURE_CONVERSATION_2023.requests_per_s
-    return (
-        f"Ready at [bold blue]{cluster.url}/v1[/]. Try it meanwhile:\n\n{curl_line(cluster.url, model)}\n\n"
-        f"Now {requests} requests, {rate:.1f}/s by the engines' clock and {rate * cluster.options.speed:.0f}/s by yours, about 80% load.\n"
-        f"Lengths and arrivals: {AZURE_CONVERSATION_2023.source}."
+    console.print(f"Ready at [bold blue]{cluster.url}/v1[/]. Try it meanwhile:\n", highlight=False)
+    console.print(curl_line(cluster.url, model), soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"\nNow {requests} requests, {rate:.1f}/s by the engines' clock and {rate * cluster.options.speed:.0f}/s by yours: "
+        f"about 80% load. Lengths and arrivals: {AZURE_CONVERSATION_2023.source}.\n",
+        highlight=False,
     )
 
 

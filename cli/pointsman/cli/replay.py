@@ -16,6 +16,7 @@ from rich.console import Console
 
 from pointsman.cli.options import objective_for, read_api_key, read_slo
 from pointsman.cli.report_view import print_report, write_json
+from pointsman.cli.running import RunningCluster, find_cluster
 from pointsman.core.slo import Slo
 from pointsman.loadgen.client import LoadOptions
 from pointsman.loadgen.replay import EndpointError, Plan, Replay, Target, find_model
@@ -24,6 +25,7 @@ from pointsman.sim.report import Report, RunFacts
 from pointsman.sim.workload.scale import Cut, RateScaled
 from pointsman.sim.workload.trace import TraceError, TraceFile
 
+DEFAULT_URL = "http://127.0.0.1:8000"
 PROGRESS_INTERVAL_S = 0.25
 INTERRUPTED_STATUS = 130
 SPARE_FILES = 64
@@ -33,7 +35,12 @@ Above0 = click.FloatRange(min=0, min_open=True)
 
 @click.command()
 @click.argument("trace", type=FilePath)
-@click.option("--url", required=True, help="Base URL of the endpoint, with or without /v1.")
+@click.option(
+    "--url",
+    default=DEFAULT_URL,
+    show_default=True,
+    help="Base URL of the endpoint, with or without /v1. By default, where `pointsman up` serves.",
+)
 @click.option(
     "--rate-scale", type=Above0, default=1.0, show_default=True, help="Times the trace's request rate."
 )
@@ -79,7 +86,7 @@ Above0 = click.FloatRange(min=0, min_open=True)
     "--engine-metrics",
     multiple=True,
     metavar="URL",
-    help="Base URL of an engine whose /metrics tell prefix hits, preemptions and lag. Repeatable.",
+    help="Base URL of an engine whose /metrics tell prefix hits, preemptions and lag; repeatable.  [default: those of `pointsman up`]",
 )
 @click.option(
     "--instances",
@@ -169,7 +176,7 @@ class ReplayOptions:
                 trace=self.trace.name,
                 policy=self.policy,
                 seed=self.seed,
-                pools=self.pools,
+                pools=self.pools or (self.cluster.pools if self.cluster else None),
                 rate_scale=self.rate_scale,
                 speed=self.speed,
                 slo=objective.same_for_all,
@@ -188,8 +195,14 @@ class ReplayOptions:
         dialect = Dialect(
             model, Api(self.api), exact_lengths=not self.plain, token_ids=self.token_ids, explain=self.explain
         )
-        engines = tuple(_endpoint(url, "--engine-metrics") for url in self.engine_metrics)
+        urls = self.engine_metrics or (self.cluster.engines if self.cluster else ())
+        engines = tuple(_endpoint(url, "--engine-metrics") for url in urls)
         return Target(endpoint, dialect, engines, self.instances or len(engines) or None, context)
+
+    @property
+    def cluster(self) -> RunningCluster | None:
+        """The cluster of `pointsman up` behind the URL, where it is one."""
+        return find_cluster(self.url)
 
     def _ssl_context(self) -> ssl.SSLContext | None:
         if self.ca is None:

@@ -1,6 +1,7 @@
 """`pointsman up`: a cluster of simulated engines behind a router on this machine, until it is told to end."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -14,6 +15,7 @@ from pointsman.api.config_file import ConfigError
 from pointsman.cli.cluster import DEFAULT_PROFILE, Cluster, ClusterError, ClusterOptions
 from pointsman.cli.options import profile_named
 from pointsman.cli.processes import ProcessError
+from pointsman.cli.running import RunningCluster, announced
 
 Count = click.IntRange(min=0)
 
@@ -66,8 +68,10 @@ async def serve(options: ClusterOptions) -> None:
     model = profile_named(options.profile).model
     click.echo(f"starting {options.describe()} and a router ...", err=True)
     async with Cluster(options, model, warn) as cluster:
-        click.echo(welcome(cluster, model))
-        await cluster.ended()
+        engines = tuple(engine.url for engine in cluster.engines)
+        with announced(cluster.url, RunningCluster(os.getpid(), engines, options.describe())):
+            click.echo(welcome(cluster, model))
+            await cluster.ended()
 
 
 def warn(sentence: str) -> None:
@@ -75,12 +79,11 @@ def warn(sentence: str) -> None:
 
 
 def welcome(cluster: Cluster, model: str) -> str:
-    engines = " ".join(f"--engine-metrics {engine.url}" for engine in cluster.engines)
     return f"""{cluster.options.describe()} (simulated), {cluster.options.speed:g}x real time, ready at
 {cluster.url}/v1
 
 {curl_line(cluster.url, model)}
-pointsman replay TRACE --url {cluster.url} --speed {cluster.options.speed:g} {engines}
+pointsman replay TRACE --url {cluster.url} --speed {cluster.options.speed:g}
 
 Ctrl-C ends it."""
 

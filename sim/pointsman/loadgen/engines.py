@@ -16,6 +16,8 @@ RUNNING = ("vllm:num_requests_running", "sglang:num_running_reqs")
 WAITING = ("vllm:num_requests_waiting", "sglang:num_queue_reqs")
 KV_USED_SHARE = ("vllm:kv_cache_usage_perc", "sglang:token_usage")
 
+SPEED = "pointsman:engine_speed"
+
 PREFIX_QUERIES = "vllm:prefix_cache_queries_total"
 PREFIX_HITS = "vllm:prefix_cache_hits_total"
 PREEMPTIONS = "vllm:num_preemptions_total"
@@ -34,6 +36,8 @@ class EngineState:
     running: int | None = None
     waiting: int | None = None
     kv_used_share: float | None = None
+    speed: float | None = None
+    """How much faster than real time a simulated engine runs."""
     counters: dict[str, float] = field(default_factory=dict)
 
 
@@ -107,6 +111,7 @@ class EngineWatch:
         state.running = None if running is None else int(running)
         state.waiting = None if waiting is None else int(waiting)
         state.kv_used_share = _first(samples, KV_USED_SHARE)
+        state.speed = samples.get(SPEED)
         for counter in COUNTERS:
             value = samples.get(counter)
             if value is None:

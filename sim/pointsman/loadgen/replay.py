@@ -147,6 +147,9 @@ class Replay:
 
     def _marks(self, figures: ClusterFigures) -> list[str]:
         marks = self._tally.marks()
+        speed = self._plan.options.speed
+        others = {state.speed for state in self.watch.states if state.speed not in (None, speed)}
+        marks += [f"engines run at {other:g}x real time, not at this replay's {speed:g}x" for other in others]
         if figures.engine_lag is not None and figures.engine_lag > MOST_ENGINE_LAG:
             marks.append(
                 f"engines lagged {figures.engine_lag:.1%} of TTFT behind their virtual clocks: use a lower --speed"
