@@ -1,6 +1,7 @@
 """The whole router on loopback: started, asked, reloaded, drained."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -257,6 +258,21 @@ async def test_the_admin_token_guards_what_steers_and_nothing_else(start: Starte
         assert (await router.admin.get("/admin/nothing", headers=headers)).status_code == 401
     right = {"authorization": "Bearer s3cret"}
     assert (await router.admin.get("/admin/instances", headers=right)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sections", "path"),
+    [
+        ({"admin": {"port": 0, "token_file": "secret"}}, "admin.token_file"),
+        ({"prompts": {"hash_key_file": "secret"}}, "prompts.hash_key_file"),
+    ],
+)
+async def test_an_empty_secret_is_none(
+    start: Started, tmp_path: Path, sections: dict[str, Any], path: str
+) -> None:
+    (tmp_path / "secret").write_text("\n")
+    with pytest.raises(ConfigError, match=rf"{re.escape(path)}: .*secret is empty"):
+        await start(**sections)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,14 @@ PAGES = {
     "vLLM": (VLLM, EngineReport("1763700000.12", 7, 2, 0.25, 16000)),
     "two data-parallel ranks": (TWO_RANKS, EngineReport(None, 10, None, 0.5, None)),
     "SGLang, two tensor-parallel ranks": (SGLANG, EngineReport(None, 4, 1, 0.5, 65536)),
+    "vLLM that says its capacity": (
+        b'vllm:cache_config_info{block_size="16",kv_cache_size_tokens="9000",num_gpu_blocks="1000"} 1\n',
+        EngineReport(kv_capacity_tokens=9000),
+    ),
+    "vLLM that does not know it": (
+        b'vllm:cache_config_info{block_size="16",kv_cache_size_tokens="None",num_gpu_blocks="10"} 1\n',
+        EngineReport(kv_capacity_tokens=160),
+    ),
     "vLLM's older name": (b"vllm:gpu_cache_usage_perc 0.5", EngineReport(kv_used_share=0.5)),
     "no labels": (b"vllm:num_requests_running 3\n", EngineReport(running=3)),
     "vLLM in several processes": (

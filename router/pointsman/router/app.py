@@ -16,6 +16,7 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from pointsman.api.config_file import ConfigError, Problem
 from pointsman.api.router_config import RouterConfig, names_of
 from pointsman.core.instances import InstanceId
 from pointsman.http.client import Sweeper
@@ -52,7 +53,7 @@ class RouterApp:
         clock: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
     ) -> None:
-        """`file` is where `config` was read from, and will be read from again. Raises OSError for unreadable keys."""
+        """`file` is where `config` was read from, and will be read from again. Raises ConfigError, OSError."""
         self._file = file
         self._config = config
         self._clock = clock
@@ -64,7 +65,7 @@ class RouterApp:
         self._fleet = Fleet(self._brain, self._sweeper, self._running_on, self._watch.suspect)
         self._tenants = Tenants(config, self._metrics.clamped)
         prompts = PromptReader(
-            _hash_key(config),
+            self._hash_key(config),
             config.prompts.block_bytes,
             config.prompts.tokens_per_byte,
             self._metrics.estimate_error,
@@ -102,11 +103,12 @@ class RouterApp:
         config = self._config
         if config.listen.tls is not None:
             self._server_context = server_context(self._file, config.listen.tls)
+        token_file = config.admin.token_file
+        token = None if token_file is None else self._secret("admin.token_file", token_file)
         admin = socket.create_server(
             (config.admin.host, config.admin.port), family=_family(config.admin.host)
         )
         self.admin_port = admin.getsockname()[1]
-        token = config.admin.token_file.read_bytes().strip() if config.admin.token_file else None
         self._admin = AdminServer(AdminApp(self, token))
         self._admin_task = self._spawn(self._admin.serve(sockets=[admin]))
         self._apply(config)
@@ -258,6 +260,21 @@ class RouterApp:
             if self._brain.waiting:
                 self._brain.reconsider()
 
+    def _hash_key(self, config: RouterConfig) -> bytes:
+        """Any file's content becomes a key of the right length."""
+        file = config.prompts.hash_key_file
+        if file is None:
+            return secrets.token_bytes(HASH_KEY_BYTES)
+        secret = self._secret("prompts.hash_key_file", file)
+        return hashlib.blake2b(secret, digest_size=HASH_KEY_BYTES).digest()
+
+    def _secret(self, path: str, file: Path) -> bytes:
+        """What a file holds. Raises ConfigError when that is nothing: an empty secret would open every door."""
+        secret = file.read_bytes().strip()
+        if not secret:
+            raise ConfigError(self._file, [Problem(path, f"{file} is empty")])
+        return secret
+
     def _running_on(self, instance: InstanceId) -> int:
         slot = self._brain.cluster.slot_of(instance)
         return 0 if slot is None else int(self._brain.cluster.loads.running[slot])
@@ -279,14 +296,6 @@ class RouterApp:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s ended, which is a bug", task.get_coro(), exc_info=error)
-
-
-def _hash_key(config: RouterConfig) -> bytes:
-    """Any file's content becomes a key of the right length."""
-    file = config.prompts.hash_key_file
-    if file is None:
-        return secrets.token_bytes(HASH_KEY_BYTES)
-    return hashlib.blake2b(file.read_bytes().strip(), digest_size=HASH_KEY_BYTES).digest()
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -88,12 +88,18 @@ def _sample(line: bytes) -> float | None:
 
 
 def _vllm_capacity(page: bytes) -> int | None:
-    """KV blocks times tokens per block, from the labels of an info metric."""
+    """From the labels of an info metric. Models with several kinds of attention hold more, or less, than blocks times
+    tokens per block; newer engines say how much.
+    """
     tokens = 0
     for line in _lines(page, VLLM_CACHE[:-1]):
         labels = dict(_LABEL.findall(line))
         try:
-            tokens += int(labels[b"num_gpu_blocks"]) * int(labels[b"block_size"])
+            said = labels.get(b"kv_cache_size_tokens", b"None")
+            if said == b"None":
+                tokens += int(labels[b"num_gpu_blocks"]) * int(labels[b"block_size"])
+            else:
+                tokens += int(said)
         except (KeyError, ValueError):
             return None
     return tokens or None
