@@ -85,6 +85,14 @@ async def test_pipelined_requests_are_answered_in_order(engine: Start, router: S
     assert statuses == [200, 200, 200, 404, 200, 200]
 
 
+async def test_an_answer_to_head_has_no_body(engine: Start, router: Start, connect: Start) -> None:
+    client = await connect(await router(await engine()))
+    client.send(MODELS.replace(b"GET", b"HEAD") + MODELS)
+    head = await client.reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert (await client.answer())[0] == 200
+
+
 async def test_a_thousand_pipelined_requests_nest_nothing(
     engine: Start, router: Start, connect: Start
 ) -> None:

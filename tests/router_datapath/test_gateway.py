@@ -238,6 +238,37 @@ async def test_the_prompts_size_is_learned_from_usage(engine: Start, router: Sta
         await served.chat(stream=True, messages=[{"role": "user", "content": "x" * 1000}])
 
 
+LENGTHS: dict[str, tuple[dict[str, Any], bool]] = {
+    "may fit": ({"prompt": "x" * 3000}, True),
+    "surely too long": ({"prompt": "x" * 4000}, False),
+    "ids that fit": ({"prompt": [1] * 99}, True),
+    "too many ids": ({"prompt": [1] * 101}, False),
+}
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+async def test_a_prompt_is_refused_for_length_only_if_that_is_sure(
+    name: str, engine: Start, router: Start
+) -> None:
+    body, fits = LENGTHS[name]
+    served = await router(await engine(), model={"context_tokens": 100})
+    answer = await served.post("/v1/completions", {"model": "m", **body})
+    if fits:
+        assert answer.status == 200
+    else:
+        assert error(answer) == (400, "context_length_exceeded", None)
+
+
+async def test_nobody_waits_beyond_the_deadline(engine: Start, router: Start) -> None:
+    async def script(one: Any, got: Any, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    one = await engine(script)
+    served = await router(one)
+    assert error(await served.chat({"x-deadline-ms": "50"}))[:2] == (504, "upstream_timeout")
+    await one.left.wait()
+
+
 SPLIT_OR_NOT = {
     "plain": ({}, True),
     "n": ({"n": 2}, False),

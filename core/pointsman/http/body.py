@@ -7,6 +7,9 @@ from pointsman.http.errors import BadRequestError
 
 MAX_LINE_BYTES = 4096
 MAX_TRAILER_BYTES = 16 * 1024
+FREE_CHUNKS = 1024
+LEAST_CHUNK_BYTES = 16
+"""Mean size of chunks once there are more than FREE_CHUNKS: a body in single bytes costs us more than its sender."""
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t -~\x80-\xff]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -26,12 +29,13 @@ class ChunkedBody:
     other requests than its neighbours do.
     """
 
-    __slots__ = ("_expect", "_left", "_line", "_max_bytes", "_trailer_bytes", "body")
+    __slots__ = ("_chunks", "_expect", "_left", "_line", "_max_bytes", "_trailer_bytes", "body")
 
     def __init__(self, max_bytes: int) -> None:
         self.body = bytearray()
         self._max_bytes = max_bytes
         self._expect = _Expect.SIZE
+        self._chunks = 0
         self._left = 0
         self._line = b""
         self._trailer_bytes = 0
@@ -70,6 +74,9 @@ class ChunkedBody:
             if match is None:
                 raise BadRequestError(400, "a chunk does not begin with its size")
             self._left = int(match[1], 16)
+            self._chunks += 1
+            if self._chunks > FREE_CHUNKS and len(self.body) < self._chunks * LEAST_CHUNK_BYTES:
+                raise BadRequestError(400, "the body comes in too many too small chunks")
             if len(self.body) + self._left > self._max_bytes:
                 raise BadRequestError(413, f"the body is larger than {self._max_bytes} bytes")
             self._expect = _Expect.DATA if self._left else _Expect.TRAILER

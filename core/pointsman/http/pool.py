@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from dataclasses import replace
 from functools import partial
 
 from pointsman.http.connection import Connection
@@ -69,6 +70,12 @@ class Pool:
                 return exchange
         self.connect(exchange)
         return exchange
+
+    def timeouts_until(self, deadline_s: float) -> Timeouts:
+        """The pool's own timeouts, with all of an exchange ended by a time on the sweeper's clock."""
+        left_s = max(0.0, deadline_s - self._sweeper.clock())
+        total_s = self.timeouts.total_s
+        return replace(self.timeouts, total_s=left_s if total_s is None else min(left_s, total_s))
 
     @property
     def connections(self) -> int:

@@ -152,6 +152,13 @@ class ForbiddenFieldError(BadRequestError):
         super().__init__(path, "may not be set by clients")
 
 
+class PromptTooLongError(BadRequestError):
+    """No tokenizer could make this prompt fit."""
+
+    def __init__(self, context_tokens: int, model: str) -> None:
+        super().__init__("", f"the prompt has more tokens than the {context_tokens} that {model} can take")
+
+
 def refuse_headers(headers: Mapping[bytes, bytes]) -> None:
     """Raises ForbiddenFieldError where a header tries to steer an engine."""
     if not FORBIDDEN_HEADERS.isdisjoint(headers):

@@ -274,7 +274,10 @@ class ClientConnection(asyncio.Protocol):
             return
         closes = self.closes
         close = b"connection: close\r\n" if closes else b""
-        transport.write(b"%bcontent-length: %d\r\n%b\r\n%b" % (head, len(body), close, body))
+        length = len(body)
+        if self._head is not None and self._head.method == b"HEAD":
+            body = b""
+        transport.write(b"%bcontent-length: %d\r\n%b\r\n%b" % (head, length, close, body))
         self._answered(closes=closes)
 
     def begin(self, head: bytes, first: bytes = b"") -> None:

@@ -11,7 +11,14 @@ import orjson
 from pointsman.core.requests import RequestView
 from pointsman.http.head import RequestHead
 from pointsman.router.brain import Brain
-from pointsman.router.call import REQUEST_ID, Call, ForbiddenFieldError, read_call, refuse_headers
+from pointsman.router.call import (
+    REQUEST_ID,
+    Call,
+    ForbiddenFieldError,
+    PromptTooLongError,
+    read_call,
+    refuse_headers,
+)
 from pointsman.router.fleet import Fleet
 from pointsman.router.front import ClientConnection
 from pointsman.router.ids import Ids
@@ -172,7 +179,7 @@ class Gateway:
             session.view = replace(session.view, request_id=attempt_id)
         else:
             session.view.request_id = attempt_id
-        return Attempt(attempt_id, self._ids, session.call, session, self.fleet)
+        return Attempt(attempt_id, self._ids, session.call, session, self.fleet, session.view.deadline_s)
 
     def pause_before(self, retry: int) -> float | None:
         retries = self._settings.retries
@@ -218,9 +225,7 @@ class Gateway:
         if prompt.has_remote_media and not self._settings.allow_remote_media:
             raise BadRequestError("messages", "media must be sent as data URLs; others are not fetched here")
         if model.context_tokens and prompt.least_tokens > model.context_tokens:
-            raise BadRequestError(
-                "", f"the prompt has more tokens than the {model.context_tokens} that {model.base} can take"
-            )
+            raise PromptTooLongError(model.context_tokens, model.base)
         return prompt
 
     def _view(
@@ -272,6 +277,8 @@ class Gateway:
             reason = Reason.FORBIDDEN
         elif isinstance(error, ForbiddenFieldError):
             reason = Reason.FIELD
+        elif isinstance(error, PromptTooLongError):
+            reason = Reason.TOO_LONG
         path = error.path if isinstance(error, BadRequestError) else ""
         return ErrorAnswer(error.status, reason, str(error), path or None)
 

@@ -1,6 +1,7 @@
 """The upstream legs of one attempt: one exchange, or two that fail, time out and are cancelled together."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 import orjson
@@ -70,6 +71,8 @@ class Attempt:
     call: Call
     owner: LegOwner
     fleet: Fleet
+    deadline_s: float
+    """When nobody wants the answer any more, on the pools' clock."""
     answering: InstanceId | None = None
     """Who answers, once that leg is sent."""
 
@@ -99,7 +102,8 @@ class Attempt:
         authorization = b"authorization: %b\r\n" % key if key else b""
         path = self.call.endpoint.encode()
         head = _HEAD % (path, upstream.pool.authority, authorization, self.id.encode(), len(body))
-        return upstream.pool.send(head, body, receiver)
+        timeouts = None if self.deadline_s == inf else upstream.pool.timeouts_until(self.deadline_s)
+        return upstream.pool.send(head, body, receiver, timeouts=timeouts)
 
 
 class InstanceGoneError(Exception):
