@@ -79,4 +79,4 @@ vllm-environment: $(STAMP) ## vLLM for the CPU and NIXL, in the user's cache (5 
 
 test-vllm: $(STAMP) ## two real vLLM engines on the CPU: contract, router in front
 	-@$(MAKE) --no-print-directory vllm-environment
-	@$(BIN)/python -m pytest e2e/vllm tests/contract --timeout=420 $(ARGS)
+	@$(BIN)/python -m pytest e2e/vllm tests/contract --timeout=600 $(ARGS)

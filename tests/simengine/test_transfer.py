@@ -48,6 +48,7 @@ class TestNixl:
             "do_remote_prefill", "do_remote_decode", "remote_block_ids", "remote_engine_id", "remote_request_id",
             "remote_host", "remote_port", "tp_size", "dcp_size", "pp_size", "remote_num_tokens",
             "remote_blocks_expiry_time", "transfer_mode",
+            "remote_prefill_cached_tokens",
         ]  # fmt: skip
         tokens = answer["usage"]["prompt_tokens"]
         assert params["remote_num_tokens"] == tokens

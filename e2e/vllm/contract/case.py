@@ -24,7 +24,8 @@ class Engines:
     kv_events: str
     lease_s: float
 
-    def fresh(self, count: int) -> list[int]:
+    @staticmethod
+    def fresh(count: int) -> list[int]:
         """A prompt of token ids that neither engine has in its cache."""
         return [random.randrange(40, 3000) for _ in range(count)]
 

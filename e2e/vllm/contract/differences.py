@@ -3,56 +3,51 @@
 MEMORY = (
     "vLLM reads whatever is in that memory by now and answers 200; the simulated engine says that it is gone"
 )
-RANDOM = "its words are random: no grammar bounds them"
-LATER = "not simulated yet"
+RANDOM = "its words are random: no grammar or tool bounds them"
+UNION = "the path goes through the names of vLLM's own union types"
+SCALE_OUT = "the paths that --enable-scale-out opens are not simulated"
 
 DIFFERENCES: dict[tuple[str, str], str] = {
-    ("chat", "a stream with usage in every event"): LATER,
-    ("chat", "a named tool is called"): RANDOM,
-    ("chat", "a named tool is called in a stream"): RANDOM,
-    ("chat", "an answer in a schema"): RANDOM,
-    ("completions", "a seed repeats its sample"): LATER,
-    (
-        "errors",
-        "chat beyond the context",
-    ): "vLLM stops tokenizing a text at the limit; the simulated engine tells the real length",
-    ("errors", "empty text"): LATER,
-    ("errors", "empty list"): LATER,
-    ("errors", "no prompt"): LATER,
-    ("errors", "token id negative"): LATER,
-    ("errors", "suffix"): LATER,
-    ("errors", "stream_options without a stream"): LATER,
-    ("errors", "an empty conversation"): LATER,
-    ("errors", "a message without a role"): "pydantic's path through vLLM's union of message types",
-    ("errors", "an image to a text model"): LATER,
-    ("errors", "top_logprobs without logprobs"): LATER,
-    ("errors", "an unknown response format"): LATER,
-    ("errors", "invalid UTF-8"): LATER,
-    ("errors", "no body"): LATER,
-    ("errors", "a list as the body"): LATER,
-    ("errors", "GET where POST is meant"): LATER,
-    ("errors", "PUT where POST is meant"): LATER,
-    ("errors", "embeddings of a model that generates"): "every simulated model embeds as well",
-    ("serving", "health by HEAD"): LATER,
-    (
-        "serving",
-        "sleep is for development",
-    ): "open without a development mode, for tests of sleeping instances",
-    ("serving", "render a chat"): LATER,
-    ("serving", "render a completion"): LATER,
-    ("serving", "abort what does not run"): LATER,
-    ("serving", "generate from token ids"): LATER,
-    ("serving", "a rendered chat is what is served"): LATER,
-    ("serving", "metrics: names, types and labels"): LATER,
-    ("serving", "a client that leaves a stream aborts it"): LATER,
-    ("serving", "an aborted request ends with the reason abort"): LATER,
-    ("serving", "KV events: stored blocks as published"): LATER,
-    ("transfer", "a prefill leg of a chat"): LATER,
-    ("transfer", "a prefill leg below one block"): LATER,
-    ("transfer", "a prefill leg"): LATER,
-    ("transfer", "a leg of three tokens is continued"): LATER,
     ("transfer", "a second pull of the same blocks"): MEMORY,
     ("transfer", "a pull after the lease has ended"): MEMORY,
     ("transfer", "a pull of blocks under another request's name"): MEMORY,
-    ("transfer", "a pull by the lender itself"): "vLLM fails; the simulated engine finds its own KV",
+    ("chat", "a named tool is called"): RANDOM,
+    ("chat", "a named tool is called in a stream"): RANDOM,
+    ("chat", "an answer in a schema"): RANDOM,
+    ("errors", "token id negative"): UNION,
+    ("errors", "a message without a role"): UNION,
+    ("serving", "render a chat"): SCALE_OUT,
+    ("serving", "render a completion"): SCALE_OUT,
+    ("serving", "abort what does not run"): SCALE_OUT,
+    ("serving", "generate from token ids"): SCALE_OUT,
+    ("serving", "a rendered chat is what is served"): SCALE_OUT,
+    ("serving", "an aborted request ends with the reason abort"): SCALE_OUT,
+    (
+        "completions",
+        "a seed repeats its sample",
+    ): "every answer is a function of its prompt, at any temperature, so that a continuation can be told from a guess",
+    (
+        "errors",
+        "chat beyond the context",
+    ): "vLLM stops counting a text's tokens at the limit; the simulated engine tells their number",
+    (
+        "errors",
+        "embeddings of a model that generates",
+    ): "every simulated model gives embeddings as well, for tests of routers",
+    (
+        "serving",
+        "sleep is for development",
+    ): "sleep and wake are open without a development mode, for tests of sleeping instances",
+    (
+        "serving",
+        "metrics: names, types and labels",
+    ): "vllm:cache_config_info has the labels that routers read, not all of vLLM's internals",
+    (
+        "transfer",
+        "a leg of three tokens is continued",
+    ): "vLLM counts the last token of the prompt as pulled, though it computes it",
+    (
+        "transfer",
+        "a pull by the lender itself",
+    ): "vLLM fails to reach itself; the simulated engine finds its own KV",
 }

@@ -76,7 +76,8 @@ async def metrics(engines: Engines) -> Observation:
     found = {
         family.name: [family.type, sorted({label for sample in family.samples for label in sample.labels})]
         for family in families
-        if family.name.startswith("vllm:") and not family.name.endswith("_created")
+        if family.name.startswith("vllm:")
+        and not family.name.endswith(("_created", "tool_call_parser_invocations"))
     }
     return {
         "content-type": answer.headers["content-type"].split(";")[0],
@@ -200,7 +201,8 @@ async def priority(engines: Engines) -> Observation:
     started: list[str] = []
 
     async def follow(name: str, tokens: int, importance: int) -> None:
-        body = completion(engines.fresh(40), tokens, stream=True, priority=importance)
+        # few events, so that this client keeps up with sixteen streams
+        body = completion(engines.fresh(40), tokens, stream=True, priority=importance, stream_interval=100)
         async with engines.one.stream(COMPLETIONS, body) as events:
             await anext(events)
             started.append(name)
@@ -208,12 +210,15 @@ async def priority(engines: Engines) -> Observation:
                 pass
 
     async with asyncio.timeout(120), asyncio.TaskGroup() as group:
-        for number in range(16):  # of different lengths, so that places become free one by one
-            group.create_task(follow("filler", 400 + 20 * number, 0))
+        # of different lengths, so that places become free one by one
+        tasks = [group.create_task(follow("filler", 400 + 90 * number, 0)) for number in range(16)]
         await until(lambda: len(started) == 16)
-        group.create_task(follow("later", 2, 9))
+        tasks.append(group.create_task(follow("less important", 2, 9)))
         await asyncio.sleep(0.2)
-        group.create_task(follow("sooner", 2, 1))
+        tasks.append(group.create_task(follow("more important", 2, 1)))
+        await until(lambda: len(started) == 18)
+        for task in tasks:
+            task.cancel()
     return {"order": started[16:]}
 
 

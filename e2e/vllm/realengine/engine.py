@@ -18,7 +18,7 @@ from realengine.environment import Environment
 MODEL = "tiny"
 SITE = Path(__file__).parent.parent / "site"
 LEASE_SECONDS = 12  # blocks that nobody pulls are freed then; vLLM's default is 30
-READY_SECONDS = 240.0  # 15 s on an idle machine
+READY_SECONDS = 400.0  # 15 s on an idle machine
 
 
 class EngineError(Exception):
@@ -32,7 +32,6 @@ class EngineSpec:
     name: str
     kv_role: str = "kv_both"
     extra: tuple[str, ...] = ()
-    niceness: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,6 @@ def command(spec: EngineSpec, environment: Environment, port: int, kv_events: st
         "kv_connector_extra_config": {"kv_lease_duration": LEASE_SECONDS},
     }
     return [
-        *("nice", "-n", str(spec.niceness)),
         *(str(environment.python), "-m", "vllm.entrypoints.cli.main", "serve", str(environment.model)),
         *("--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port)),
         *("--seed", "0", "--dtype", "float32", "--enforce-eager"),  # bfloat16 dies where AMX is fenced off

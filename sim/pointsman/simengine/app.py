@@ -16,7 +16,7 @@ from pointsman.simengine import tokenizer
 from pointsman.simengine.asgi import ClientLeftError, Handler, Receive, Request, Routes, Scope, Send
 from pointsman.simengine.bodies import DetokenizeBody, EmbeddingBody, TokenizeBody, read_body
 from pointsman.simengine.embeddings import embeddings_answer
-from pointsman.simengine.errors import ApiError, bad_request, unavailable
+from pointsman.simengine.errors import ApiError, PlainError, bad_request, unavailable
 from pointsman.simengine.faults import Faults, FaultSettings
 from pointsman.simengine.generation import Generation
 from pointsman.simengine.instance import SimulatedInstance
@@ -117,8 +117,10 @@ class EngineApp:
                 raise unavailable("The instance is starting.")
         handler = self._routes.find(request.method, request.path)
         if isinstance(handler, int):
-            detail = {404: "Not Found", 405: "Method Not Allowed"}[handler]
-            await request.answer_json({"detail": detail}, handler)
+            if handler == 404:
+                raise PlainError(404, "Not Found")
+            allowed = ((b"allow", self._routes.allowed(request.path)),)
+            await request.answer(405, b'{"detail":"Method Not Allowed"}', b"application/json", allowed)
             return
         await handler(request)
 

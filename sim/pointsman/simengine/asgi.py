@@ -144,3 +144,7 @@ class Routes:
         if handlers is None:
             return 404
         return handlers.get(method, 405)
+
+    def allowed(self, path: str) -> bytes:
+        """The methods of a path, as the `allow` header lists them."""
+        return ", ".join(self._handlers[path]).encode()

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pointsman.simengine.errors import ApiError, FieldError, invalid_body
+from pointsman.simengine.errors import ApiError, FieldError, PlainError, invalid_body
 
 _INT64 = {"ge": -(2**63), "le": 2**63 - 1}
 _MAX_STOP_STRINGS = 16
@@ -20,6 +20,11 @@ class StreamOptions(BaseModel):
     continuous_usage_stats: bool | None = False
 
 
+class ResponseFormat(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    type: Literal["text", "json_object", "json_schema", "structural_tag"]
+
+
 class GenerationBody(BaseModel):
     """What chat and plain completions have in common."""
 
@@ -31,7 +36,7 @@ class GenerationBody(BaseModel):
     n: int | None = 1
     presence_penalty: float | None = None
     repetition_penalty: float | None = None
-    response_format: Object | None = None
+    response_format: ResponseFormat | None = None
     structured_outputs: Object | None = None
     seed: Annotated[int, Field(**_INT64)] | None = None
     stop: Stop = None
@@ -147,9 +152,8 @@ class CompletionBody(GenerationBody):
                     "prompt",
                 )
             return prompt
-        raise FieldError(
-            "Input should be a string, a list of strings, a list of token ids or a list of such lists",
-            "prompt",
+        raise ValueError(
+            "Input should be a string, a list of strings, a list of token ids or a list of such lists"
         )
 
     def prompts(self) -> list[str | list[int]]:
@@ -299,9 +303,13 @@ def read_body(kind: type[Body], data: bytes, content_type: bytes) -> Body:
     """A validated body. Raises ApiError 400 as vLLM words it."""
     if content_type.split(b";", 1)[0].strip().lower() != b"application/json":
         raise invalid_body(["Unsupported Media Type: Only 'application/json' is allowed"])
+    if not data:
+        raise invalid_body([{"type": "missing", "loc": (), "msg": "Field required", "input": None}])
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
+        if not _is_utf8(data):
+            raise PlainError(400, "There was an error parsing the body") from None
         raise invalid_body(
             [
                 {
@@ -317,6 +325,14 @@ def read_body(kind: type[Body], data: bytes, content_type: bytes) -> Body:
         return kind.model_validate(value)
     except ValidationError as error:
         raise _refused(error) from None
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _refused(error: ValidationError) -> ApiError:

@@ -27,6 +27,16 @@ class ApiError(Exception):
         return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.status}}
 
 
+class PlainError(ApiError):
+    """An answer of the framework beneath vLLM, which words its errors otherwise."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(status, "", message)
+
+    def body(self) -> dict[str, Any]:
+        return {"detail": str(self)}
+
+
 def bad_request(message: str, param: str | None = None, value: object = None) -> ApiError:
     """VLLM appends the field and its value to the message when it knows them."""
     extras = [f"{name}={item}" for name, item in (("parameter", param), ("value", value)) if item is not None]
@@ -57,15 +67,12 @@ class FieldError(ValueError):
 
 
 def invalid_body(errors: Sequence[ErrorDetails | Mapping[str, Any] | str]) -> ApiError:
-    """All of a body's errors in one answer, as FastAPI's validation reports them."""
-    param = None
+    """All of a body's errors in one answer, as FastAPI's validation reports them; vLLM's own error goes alone."""
     for error in errors:
         raised = error.get("ctx", {}).get("error") if isinstance(error, Mapping) else None
         if isinstance(raised, FieldError):
-            param = raised.param
-            break
-    if param is None and errors and isinstance(errors[0], Mapping) and errors[0].get("loc"):
-        param = _location(errors[0]["loc"])
+            return ApiError(400, "BadRequestError", str(raised), raised.param)
+    param = _location(errors[0]["loc"]) if errors and isinstance(errors[0], Mapping) else None
     label = "error" if len(errors) == 1 else "errors"
     lines = [f"{len(errors)} validation {label}:", *(f"  {_line(error)}" for error in errors[:_MAX_REPORTED])]
     if len(errors) > _MAX_REPORTED:

@@ -20,7 +20,7 @@ from pointsman.simengine.registry import Registry
 from pointsman.simengine.sampling import check_lengths, check_sampling, limits_of, wanted_logprobs
 from pointsman.simengine.sequence import TokenSequence, root_state
 from pointsman.simengine.sglang_wire import SglangChatWire, SglangCompletionWire
-from pointsman.simengine.template import render
+from pointsman.simengine.template import has_media, render
 from pointsman.simengine.transfer.claims import Claim
 from pointsman.simengine.transfer.exchange import Exchange
 from pointsman.simengine.transfer.offers import Offer
@@ -41,6 +41,12 @@ class Generation:
     async def chat(self, request: Request) -> None:
         body = read_body(ChatBody, await request.body(), request.headers.get(b"content-type", b""))
         model, lora = self.registry.resolve(body.model)
+        if not body.messages:
+            raise bad_request(
+                "Cannot apply chat template to an empty conversation. Provide at least one message."
+            )
+        if any(map(has_media, body.messages)):
+            raise bad_request(f"{model} is not a multimodal model")
         prompt = render(
             body.messages,
             body.tools,
@@ -54,6 +60,11 @@ class Generation:
     async def completion(self, request: Request) -> None:
         body = read_body(CompletionBody, await request.body(), request.headers.get(b"content-type", b""))
         model, lora = self.registry.resolve(body.model)
+        if body.prompt == []:
+            raise bad_request("You must pass at least one prompt")
+        if body.suffix and not isinstance(body.prompt, str):
+            message = "suffix requires text prompt input for FIM completion rendering"
+            raise ApiError(400, "BadRequestError", message, "suffix")
         prompts = [prompt_tokens(prompt) for prompt in body.prompts()]
         kind = SglangCompletionWire if self.instance.options.flavour is Flavour.SGLANG else CompletionWire
         wire = kind(self._heading("cmpl", request, body, model), shown_of(body), prompts)
@@ -121,7 +132,7 @@ class Generation:
                 answer = Answer(
                     number * choices + choice, TokenSequence(root, prompt, limits.end_rule()), limits
                 )
-                request_id = f"{wire.heading.id}-{answer.index}-{uuid4().hex[:8]}"
+                request_id = f"{wire.internal_id(answer.index)}-{uuid4().hex[:8]}"
                 job.runs.append(
                     Run(job, answer, number, self._engine_request(request_id, answer, body), lora)
                 )

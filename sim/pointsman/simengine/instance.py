@@ -98,11 +98,13 @@ class SimulatedInstance:
 
     def abort(self, job: Job, failure: ApiError | None = None) -> None:
         """Take a job's unfinished requests out of the engine, their blocks freed at once."""
-        reason = "abort" if failure is None else "error"
         for run in job.runs:
             if self._forget(run):
                 self.driver.abort(run.request)
-                self.measures.request_finished(run.request, reason, job.max_tokens, job.choices_per_prompt)
+                if failure is not None:  # vLLM counts no requests whose clients have left
+                    self.measures.request_finished(
+                        run.request, "error", job.max_tokens, job.choices_per_prompt
+                    )
         if failure is not None and not job.finished:
             job.fail(failure)
 

@@ -38,6 +38,7 @@ class BlockStored(_Event):
     lora_name: str | None
     extra_keys: list[tuple[Any, ...] | None] | None = None
     group_idx: int | None = None
+    kv_cache_spec_kind: str | None = None
 
 
 class BlockRemoved(_Event):
@@ -116,6 +117,7 @@ class KvEventPublisher:
                 lora_name=run.lora,
                 extra_keys=[(run.lora,) if run.lora else None] * (stop - first),
                 group_idx=0,
+                kv_cache_spec_kind="full_attention",
             )
         )
 

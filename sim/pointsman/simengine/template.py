@@ -32,6 +32,16 @@ def content_text(message: Message) -> str:
     return "\n".join(_part_text(part) for part in message.content)
 
 
+def has_media(message: Message) -> bool:
+    """Whether any part is an image, a sound or a video."""
+    if not isinstance(message.content, list):
+        return False
+    return any(
+        isinstance(part, dict) and str(part.get("type")).endswith(("_url", "_audio"))
+        for part in message.content
+    )
+
+
 def _part_text(part: dict[str, Any] | str) -> str:
     if isinstance(part, str):
         return part

@@ -68,6 +68,7 @@ class VllmMetrics(Collector):
                 name, text, labels, getattr(self.instance.measures, attribute), self.instance.started_s
             )
         yield from self._nixl(labels)
+        yield from self._estimates(labels)
         yield self._cache_config()
         if self.instance.options.lora_names:
             yield self._loras()
@@ -221,6 +222,21 @@ class VllmMetrics(Collector):
             ),
         }.items():
             yield counter(name, text, labels, {(): value}, since)
+
+    def _estimates(self, labels: Mapping[str, str]) -> Iterator[Metric]:
+        """Exported by vLLM whether it estimates or not; it does not unless told."""
+        for name, what in (
+            ("flops", "flops"),
+            ("read_bytes", "bytes read"),
+            ("write_bytes", "bytes written"),
+        ):
+            yield counter(
+                f"vllm:estimated_{name}_per_gpu",
+                f"Estimated {what} per GPU.",
+                labels,
+                {(): 0},
+                self.instance.started_s,
+            )
 
     def _cache_config(self) -> Metric:
         options, stats = self.instance.options, self.instance.stats()

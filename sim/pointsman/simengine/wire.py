@@ -1,9 +1,9 @@
 """What an answer looks like on the wire: the fields, their order and their nulls as vLLM 0.32 writes them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -81,6 +81,12 @@ class Wire(ABC):
 
     event_object = ""
     answer_object = ""
+    event_usage: ClassVar[Mapping[str, None]] = {}
+    """What an event's usage has besides the counts."""
+
+    def internal_id(self, index: int) -> str:
+        """What the engine calls a choice, but for what makes it unique."""
+        return f"{self.heading.id}-{index}"
 
     def opening(self, choices: int) -> bytes:  # noqa: ARG002
         """Events before the first token, sent with it."""
@@ -159,7 +165,7 @@ class Wire(ABC):
         end = b"}]"
         if self.shown.continuous_usage:
             usage = Usage(len(self.prompts[prompt]), answer.taken)
-            end += b',"usage":%b' % orjson.dumps(usage.fields(nulls=False))
+            end += b',"usage":%b' % orjson.dumps({**usage.fields(nulls=False), **self.event_usage})
         if delta.finished and not self.shown.usage:
             end += b',"system_fingerprint":%b' % orjson.dumps(self.heading.fingerprint)
         return end + b"}\n\n"
@@ -173,6 +179,11 @@ class ChatWire(Wire):
 
     event_object = "chat.completion.chunk"
     answer_object = "chat.completion"
+    event_usage: ClassVar[Mapping[str, None]] = {"completion_tokens_details": None}
+
+    def internal_id(self, index: int) -> str:
+        """Choices of a chat are numbered only where there are several."""
+        return f"{index}_{self.heading.id}" if index else self.heading.id
 
     def opening(self, choices: int) -> bytes:
         [prompt] = self.prompts
@@ -193,7 +204,7 @@ class ChatWire(Wire):
                 ],
             }
             if self.shown.continuous_usage:
-                event["usage"] = Usage(len(prompt)).fields(nulls=False)
+                event["usage"] = {**Usage(len(prompt)).fields(nulls=False), **self.event_usage}
             event["prompt_token_ids"] = list(prompt) if self.shown.token_ids else None
             event["prompt_text"] = None
             events.append(self._data(event))

@@ -122,6 +122,8 @@ class Exchange:
         self.desk.give(part.key or request_id, request_id)
         if self._options.connector is KvConnector.NIXL:
             job.kv_params = self._nixl_params(request_id)
+            if job.max_tokens == 1:
+                job.kv_params["remote_prefill_cached_tokens"] = run.request.cached_tokens
         if part.meets and isinstance(held, Offer):
             self.waiting_to_be_fetched += 1
             try:
