@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pointsman.api.config_file import ConfigError
 from pointsman.api.router_config import Connector, RouterConfig
 from pointsman.core.breaker import BreakerState
 from pointsman.core.cluster import Cluster
@@ -211,6 +212,18 @@ def test_keys_come_from_files(scene: Scene, make_config: MakeConfig, tmp_path: P
     scene.fleet.apply(make_config(models=two(api_key_file=str(key))), None)
     assert scene.member(A).upstream.authorization == b"Bearer sk-engine"
     assert scene.member(B).upstream.authorization is None
+
+
+@pytest.mark.parametrize("content", [b"", b"two\nlines", b"two words", "schlüssel".encode(), b"\xff"])
+def test_a_key_that_is_none_changes_nothing(
+    scene: Scene, make_config: MakeConfig, tmp_path: Path, content: bytes
+) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(content)
+    scene.events.clear()
+    with pytest.raises(ConfigError, match=str(key)):
+        scene.fleet.apply(make_config(models=two(role="decode", api_key_file=str(key))), None)
+    assert scene.events == []
 
 
 CAPABILITIES: dict[str, tuple[dict[str, Any], Capabilities]] = {

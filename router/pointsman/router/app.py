@@ -239,6 +239,7 @@ class RouterApp:
         if self._server_context is not None and config.listen.tls is not None:
             listen = config.listen.tls
             load_certificate(self._file, self._server_context, "listen.tls", listen.certificate, listen.key)
+        self._fleet.apply(config, context)
         self._engine_context, self._engine_stamp = context, stamp
         settings = settings_of(config)
         logging.getLogger("pointsman").setLevel(config.log_level.upper())
@@ -249,7 +250,6 @@ class RouterApp:
         if self._public is not None:
             self._public.limits = settings.limits
             self._public.timeouts = settings.client_timeouts
-        self._fleet.apply(config, context)
         self._watch.apply(self._fleet, config)
         log.info("models: %s", ", ".join(name for model in config.models for name in names_of(model)))
 

@@ -9,8 +9,10 @@ import logging
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
+from pointsman.api.config_file import ConfigError, Problem
 from pointsman.api.router_config import Connector, InstanceConfig, ModelConfig, RouterConfig
 from pointsman.core.breaker import Breaker, BreakerOptions, BreakerState
 from pointsman.core.events import EngineSample, Event, InstanceHealth, InstanceLost, InstanceSeen
@@ -72,6 +74,15 @@ class Member:
     @property
     def id(self) -> InstanceId:
         return self.upstream.id
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """An instance as the configuration wants it."""
+
+    model: ModelConfig
+    config: InstanceConfig
+    authorization: bytes | None
 
 
 class Fleet:
@@ -189,15 +200,22 @@ class Fleet:
     # --- for configuration and administration
 
     def apply(self, config: RouterConfig, context: ssl.SSLContext | None) -> None:
-        """Make the fleet what the configuration says. What it no longer names drains, then leaves."""
+        """Make the fleet what the configuration says. What it no longer names drains, then leaves.
+
+        Raises ConfigError for a key file that holds no key, before anything has changed.
+        """
+        named = {
+            instance.url: _Named(model, instance, _authorization(instance.api_key_file))
+            for model in config.models
+            for instance in model.instances
+        }
         options = breaker_options(config)
         if options != self._options:
             self._options = options
             for known in self._members.values():
                 known.breaker = Breaker(options, self._clock())
         timeouts = engine_timeouts(config.timeouts)
-        named = {instance.url: (model, instance) for model in config.models for instance in model.instances}
-        for address, (model, instance) in named.items():
+        for address, wanted in named.items():
             member = self._members.get(address)
             if member is not None and context is self._context:
                 pool = member.upstream.pool
@@ -205,9 +223,9 @@ class Fleet:
             else:
                 pool = Pool(parse_url(address)[0], self._sweeper, timeouts=timeouts, ssl_context=context)
             if member is None:
-                self._join(model, instance, pool)
+                self._join(wanted, pool)
             else:
-                self._change(member, model, instance, pool)
+                self._change(member, wanted, pool)
         self._context = context
         for address, member in self._members.items():
             if address not in named and not member.leaving:
@@ -237,19 +255,19 @@ class Fleet:
         for member in self._members.values():
             member.upstream.pool.close()
 
-    def _join(self, model: ModelConfig, config: InstanceConfig, pool: Pool) -> None:
-        upstream = _upstream(InstanceId(config.url, ""), model, config, pool)
-        member = Member(config, upstream, Breaker(self._options, self._clock()))
-        self._members[config.url] = member
+    def _join(self, wanted: _Named, pool: Pool) -> None:
+        upstream = _upstream(InstanceId(wanted.config.url, ""), wanted, pool)
+        member = Member(wanted.config, upstream, Breaker(self._options, self._clock()))
+        self._members[member.id.address] = member
         self._by_id[member.id] = member
         self._recorder.record(InstanceSeen(upstream.instance))
 
-    def _change(self, member: Member, model: ModelConfig, config: InstanceConfig, pool: Pool) -> None:
+    def _change(self, member: Member, wanted: _Named, pool: Pool) -> None:
         """Other facts about the same engine. Requests under way keep the pool they have."""
         learned = member.upstream.instance.kv_capacity_tokens
-        member.config = config
+        member.config = wanted.config
         member.leaving = False
-        upstream = _upstream(member.id, model, config, pool)
+        upstream = _upstream(member.id, wanted, pool)
         upstream.engine_id = member.upstream.engine_id
         if not upstream.instance.kv_capacity_tokens:
             upstream.instance = replace(upstream.instance, kv_capacity_tokens=learned)
@@ -305,13 +323,26 @@ def breaker_options(config: RouterConfig) -> BreakerOptions:
     )
 
 
-def _upstream(identity: InstanceId, model: ModelConfig, config: InstanceConfig, pool: Pool) -> Upstream:
-    key = config.api_key_file.read_text().strip() if config.api_key_file else ""
+def _authorization(file: Path | None) -> bytes | None:
+    """The header's value for the key in a file. Raises ConfigError."""
+    if file is None:
+        return None
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(file, [Problem("", f"cannot be read: {error}")]) from error
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(file, [Problem("", "must hold a key: one line of printable ASCII without spaces")])
+    return f"Bearer {key}".encode()
+
+
+def _upstream(identity: InstanceId, wanted: _Named, pool: Pool) -> Upstream:
+    config = wanted.config
     return Upstream(
         id=identity,
         instance=Instance(
             id=identity,
-            models=(model.name, *config.adapters),
+            models=(wanted.model.name, *config.adapters),
             role=config.role,
             pool=config.pool or config.role.value,
             capabilities=capabilities(config),
@@ -320,7 +351,7 @@ def _upstream(identity: InstanceId, model: ModelConfig, config: InstanceConfig, 
         ),
         origin=pool.origin,
         pool=pool,
-        authorization=f"Bearer {key}".encode() if key else None,
+        authorization=wanted.authorization,
         connector=config.connector,
         bootstrap_host=config.bootstrap_host or pool.origin.host,
         bootstrap_port=config.bootstrap_port,
