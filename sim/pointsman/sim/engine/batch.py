@@ -160,12 +160,19 @@ class DecodeBatch:
 
     def filling(self, first: int, last: int) -> Iterator[EngineRequest]:
         """Cacheable members that fill a block in the iterations of these numbers, in their order."""
-        for iteration in range(first, last + 1):
-            # Who fills a block in one iteration needs a new one in the next.
-            phase = self._phases[(iteration + 1) % self._block_size]
-            for request in phase:
-                if request.block_hash is not None:
-                    yield request
+        # Who fills a block in one iteration needs a new one in the next.
+        phases = [
+            (iteration, phase)
+            for iteration in range(first, min(last + 1, first + self._block_size))
+            if (phase := self._phases[(iteration + 1) % self._block_size])
+        ]
+        for later in range(0, last + 1 - first, self._block_size):
+            for iteration, phase in phases:
+                if iteration + later > last:
+                    return
+                for request in phase:
+                    if request.block_hash is not None:
+                        yield request
 
     def fills_next(self, limit: int) -> int | None:
         """In how many iterations from now, fewer than `limit`, a cacheable member fills a block. None: in none."""
