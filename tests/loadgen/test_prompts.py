@@ -53,7 +53,8 @@ def test_the_last_block_may_be_partial() -> None:
 
 def test_requests_without_ids_share_nothing_and_runs_neither() -> None:
     request = TraceRequest(0.0, 5_000, 1)
-    starts = {PromptWriter(salt).write(index, request)[:64] for salt in ("a", "b") for index in range(500)}
+    runs = PromptWriter("a"), PromptWriter("b")
+    starts = {run.write(index, request)[:64] for run in runs for index in range(500)}
     assert len(starts) == 1000
 
 

@@ -302,7 +302,7 @@ async def test_stopping_reports_what_ended_and_counts_the_rest_as_unfinished(end
     replay.stop()
     report = await running
     assert (report.completed, report.unfinished, report.interrupted) == (1, 1, True)
-    assert "interrupted after 2 of 3 requests" in report.marks
+    assert "interrupted after 2 of 3 requests; no warm-up is taken off" in report.marks
     assert report.slo.attainment == 0.5
 
 

@@ -66,6 +66,18 @@ def test_the_first_tenth_warms_up() -> None:
     assert report.simulated_requests_per_s == 10.0
 
 
+def test_an_interrupted_run_is_reported_whole() -> None:
+    measurements = Measurements(planned=100)
+    for index in range(5):
+        measurements.add(index, answer(float(index)))
+    course = RunCourse(wall_s=2.0, interrupted=True)
+    report = measurements.report(FACTS, ClusterFigures(), course)
+    assert (report.requests, report.completed, report.slo.attainment) == (5, 5, 1.0)
+    assert report.itl_s.mean == pytest.approx(0.05)
+    assert report.duration_s == report.makespan_s == 5.0
+    assert measurements.figures(whole=False).requests == 0
+
+
 def test_attainment_is_of_what_was_offered() -> None:
     lost = [RequestResult(1.0, 2.0, outcome, SLO) for outcome in list(Outcome)[1:]]
     report = report_of([answer(0.0), *lost])

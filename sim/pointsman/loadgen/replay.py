@@ -136,12 +136,13 @@ class Replay:
     def _cluster_figures(self) -> ClusterFigures:
         preemptions = self.watch.gained(PREEMPTIONS)
         hit_rate = self.watch.ratio(PREFIX_HITS, PREFIX_QUERIES)
-        late_s, ttft_s = self.watch.ratio(LATE_SUM, LATE_COUNT), self.measurements.mean_ttft_s
+        figures = self.measurements.figures(whole=self.client.stopped)
+        late_s, ttft_s = self.watch.ratio(LATE_SUM, LATE_COUNT), figures.mean_ttft_s
         instances = self._target.instances
         return ClusterFigures(
             prefix_hit_rate=self._tally.prefix_hit_rate if hit_rate is None else hit_rate,
             preemptions=None if preemptions is None else round(preemptions),
-            instance_seconds=None if instances is None else instances * self.measurements.duration_s,
+            instance_seconds=None if instances is None else instances * figures.duration_s,
             engine_lag=late_s / ttft_s if late_s is not None and ttft_s else None,
         )
 
@@ -160,7 +161,9 @@ class Replay:
                 f"this client sent up to {late_s * 1000:.0f} ms late (p99): it, or its machine, is too slow"
             )
         if self.client.stopped:
-            marks.append(f"interrupted after {self.client.sent} of {self.requests} requests")
+            marks.append(
+                f"interrupted after {self.client.sent} of {self.requests} requests; no warm-up is taken off"
+            )
         return marks
 
 

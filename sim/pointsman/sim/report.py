@@ -4,10 +4,11 @@ Pure: nothing here knows whether the requests were simulated or sent. Memory is 
 between tokens are held in a histogram.
 
 The first tenth of the offered requests warms up and is in no figure but `makespan_s`, `wall_s` and
-`simulated_requests_per_s`, which speak of the whole run. `duration_s` is the time from the first measured arrival to
+`simulated_requests_per_s`, which speak of the whole run; an interrupted run is reported whole. `duration_s` is the time from the first measured arrival to
 the end of the last measured request; `request_rate` (completed) and `goodput` are per second of it.
 """
 
+import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -173,59 +174,86 @@ class Report:
 
 
 @dataclass(slots=True)
+class Figures:
+    """Sums and distributions of the requests that were added."""
+
+    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    good: int = 0
+    ttft_s: "array[float]" = field(default_factory=lambda: array("d"))
+    tpot_s: "array[float]" = field(default_factory=lambda: array("d"))
+    e2e_s: "array[float]" = field(default_factory=lambda: array("d"))
+    """Of completed requests, as the other two and the gaps."""
+    gaps: DurationHistogram = field(default_factory=DurationHistogram)
+    first_arrival_s: float = math.inf
+    last_end_s: float = -math.inf
+
+    @property
+    def requests(self) -> int:
+        return sum(self.outcomes.values())
+
+    @property
+    def duration_s(self) -> float:
+        """From the first arrival to the last end."""
+        return max(0.0, self.last_end_s - self.first_arrival_s)
+
+    @property
+    def mean_ttft_s(self) -> float | None:
+        return sum(self.ttft_s) / len(self.ttft_s) if self.ttft_s else None
+
+    def add(self, result: RequestResult) -> None:
+        self.outcomes[result.outcome] += 1
+        self.good += result.meets_slo
+        self.first_arrival_s = min(self.first_arrival_s, result.arrival_s)
+        self.last_end_s = max(self.last_end_s, result.end_s)
+        if result.outcome is not Outcome.COMPLETED:
+            return
+        self.e2e_s.append(result.end_s - result.arrival_s)
+        if result.ttft_s is not None:
+            self.ttft_s.append(result.ttft_s)
+        if result.tpot_s is not None:
+            self.tpot_s.append(result.tpot_s)
+        self.gaps.add(result.gaps_s)
+
+    def merge(self, other: "Figures") -> None:
+        """Add what another holds."""
+        for outcome, count in other.outcomes.items():
+            self.outcomes[outcome] += count
+        self.good += other.good
+        self.ttft_s += other.ttft_s
+        self.tpot_s += other.tpot_s
+        self.e2e_s += other.e2e_s
+        self.gaps.merge(other.gaps)
+        self.first_arrival_s = min(self.first_arrival_s, other.first_arrival_s)
+        self.last_end_s = max(self.last_end_s, other.last_end_s)
+
+
+@dataclass(slots=True)
 class Measurements:
     """Takes results in any order; `planned` requests are to be offered, a tenth of them to warm up."""
 
     planned: int
-    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
-    """Of the measured requests."""
-    good: int = 0
-    _ttft_s: "array[float]" = field(default_factory=lambda: array("d"))
-    _tpot_s: "array[float]" = field(default_factory=lambda: array("d"))
-    _e2e_s: "array[float]" = field(default_factory=lambda: array("d"))
-    _itl: DurationHistogram = field(default_factory=DurationHistogram)
-    _all: int = 0
-    _first_s: float | None = None
-    _measured_first_s: float | None = None
-    _end_s: float = 0.0
-    _measured_end_s: float = 0.0
+    _warming: Figures = field(default_factory=Figures)
+    _measured: Figures = field(default_factory=Figures)
 
     @property
     def warm_up(self) -> int:
         return int(self.planned * WARM_UP_SHARE)
 
-    @property
-    def duration_s(self) -> float:
-        """From the first measured arrival to the end of the last measured request so far."""
-        return self._measured_end_s - (self._measured_first_s or 0.0)
-
-    @property
-    def mean_ttft_s(self) -> float | None:
-        return sum(self._ttft_s) / len(self._ttft_s) if self._ttft_s else None
-
     def add(self, index: int, result: RequestResult) -> None:
         """`index` is the request's place in the order of arrival, from 0."""
-        self._all += 1
-        self._first_s = _earlier(self._first_s, result.arrival_s)
-        self._end_s = max(self._end_s, result.end_s)
-        if index < self.warm_up:
-            return
-        self._measured_first_s = _earlier(self._measured_first_s, result.arrival_s)
-        self._measured_end_s = max(self._measured_end_s, result.end_s)
-        self.outcomes[result.outcome] += 1
-        self.good += result.meets_slo
-        if result.outcome is not Outcome.COMPLETED:
-            return
-        self._e2e_s.append(result.end_s - result.arrival_s)
-        if result.ttft_s is not None:
-            self._ttft_s.append(result.ttft_s)
-        if result.tpot_s is not None:
-            self._tpot_s.append(result.tpot_s)
-        self._itl.add(result.gaps_s)
+        (self._warming if index < self.warm_up else self._measured).add(result)
+
+    def figures(self, *, whole: bool) -> Figures:
+        """Of the requests after the warm-up, or of all: an interrupted run may have nothing else."""
+        figures = Figures()
+        figures.merge(self._measured)
+        if whole:
+            figures.merge(self._warming)
+        return figures
 
     def report(self, facts: RunFacts, cluster: ClusterFigures, course: RunCourse) -> Report:
-        requests = sum(self.outcomes.values())
-        duration_s = self.duration_s
+        everything = self.figures(whole=True)
+        figures = everything if course.interrupted else self.figures(whole=False)
         promised = facts.slo_rule is not None
         return Report(
             trace=facts.trace,
@@ -235,31 +263,31 @@ class Measurements:
             pools=facts.pools,
             rate_scale=facts.rate_scale,
             speed=facts.speed,
-            requests=requests,
-            completed=self.outcomes[Outcome.COMPLETED],
-            failed=self.outcomes[Outcome.FAILED],
-            rejected=self.outcomes[Outcome.REJECTED],
-            unfinished=self.outcomes[Outcome.UNFINISHED],
-            duration_s=duration_s,
-            request_rate=_per(self.outcomes[Outcome.COMPLETED], duration_s),
-            goodput=_per(self.good, duration_s) if promised else None,
+            requests=figures.requests,
+            completed=figures.outcomes[Outcome.COMPLETED],
+            failed=figures.outcomes[Outcome.FAILED],
+            rejected=figures.outcomes[Outcome.REJECTED],
+            unfinished=figures.outcomes[Outcome.UNFINISHED],
+            duration_s=figures.duration_s,
+            request_rate=_per(figures.outcomes[Outcome.COMPLETED], figures.duration_s),
+            goodput=_per(figures.good, figures.duration_s) if promised else None,
             slo=SloFigures(
                 ttft_s=facts.slo.ttft_s if facts.slo else None,
                 tpot_s=facts.slo.tpot_s if facts.slo else None,
-                attainment=self.good / requests if promised and requests else None,
+                attainment=figures.good / figures.requests if promised and figures.requests else None,
                 rule=facts.slo_rule,
             ),
-            ttft_s=distribution(self._ttft_s),
-            tpot_s=distribution(self._tpot_s),
-            itl_s=_of_histogram(self._itl),
-            e2e_s=distribution(self._e2e_s),
-            makespan_s=self._end_s - (self._first_s or 0.0),
+            ttft_s=distribution(figures.ttft_s),
+            tpot_s=distribution(figures.tpot_s),
+            itl_s=_of_histogram(figures.gaps),
+            e2e_s=distribution(figures.e2e_s),
+            makespan_s=everything.duration_s,
             prefix_hit_rate=cluster.prefix_hit_rate,
             preemptions=cluster.preemptions,
             migrations=cluster.migrations,
             instance_seconds=cluster.instance_seconds,
             wall_s=course.wall_s,
-            simulated_requests_per_s=self._all / course.wall_s if course.wall_s > 0 else None,
+            simulated_requests_per_s=everything.requests / course.wall_s if course.wall_s > 0 else None,
             engine_lag=cluster.engine_lag,
             client_lag_s=course.client_lag_s,
             interrupted=course.interrupted,
@@ -281,10 +309,6 @@ def _of_histogram(histogram: DurationHistogram) -> Distribution:
         return Distribution()
     quantiles = {name: histogram.quantile(share) for name, share in QUANTILES.items()}
     return Distribution(mean=histogram.mean_s, max=histogram.max_s, **quantiles)
-
-
-def _earlier(known_s: float | None, other_s: float) -> float:
-    return other_s if known_s is None else min(known_s, other_s)
 
 
 def _per(count: int, seconds: float) -> float:
