@@ -135,6 +135,7 @@ def test_failures_open_the_breaker_and_probes_close_it(scene: Scene) -> None:
         scene.fleet.failed(identity, Failure.CLOSED)
     assert scene.available() == []
     assert scene.suspects == [A] * 3
+    assert scene.fleet.probes_in_s(scene.member()) == 2.0
     scene.now_s = 2.0
     scene.fleet.refresh()
     assert scene.available() == [A]

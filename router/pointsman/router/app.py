@@ -64,7 +64,7 @@ class RouterApp:
         self._watch = Watch(clock, rng)
         self._fleet = Fleet(self._brain, self._sweeper, self._running_on, self._watch.suspect)
         self._tenants = Tenants(config, self._metrics.clamped)
-        prompts = PromptReader(
+        self._prompts = PromptReader(
             self._hash_key(config),
             config.prompts.block_bytes,
             config.prompts.tokens_per_byte,
@@ -74,7 +74,7 @@ class RouterApp:
             self._brain,
             self._fleet,
             self._tenants,
-            prompts,
+            self._prompts,
             self._metrics,
             settings_of(config),
             clock=clock,
@@ -285,6 +285,13 @@ class RouterApp:
         )
         connections = 0 if self._public is None else self._public.connections
         yield GaugeMetricFamily("pointsman_client_connections", "Open client connections", value=connections)
+
+        ratio = GaugeMetricFamily(
+            "pointsman_tokens_per_byte", "As learned from what engines counted", labels=["model"]
+        )
+        for model in self._reloader.config.models:
+            ratio.add_metric([model.name], self._prompts.tokens_per_byte(model.name))
+        yield ratio
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)

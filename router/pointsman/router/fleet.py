@@ -251,6 +251,12 @@ class Fleet:
         """What a member's breaker lets through now."""
         return member.breaker.state(self._clock())
 
+    def probes_in_s(self, member: Member) -> float | None:
+        """Seconds until a member's breaker lets requests through again by itself; None: it does now, or will not."""
+        now_s = self._clock()
+        wakes_s = member.breaker.wakes_s(now_s)
+        return None if wakes_s is None else wakes_s - now_s
+
     def close(self) -> None:
         for member in self._members.values():
             member.upstream.pool.close()

@@ -93,6 +93,7 @@ class InstanceMetrics:
             "healthy": member.healthy,
             "why": member.why,
             "breaker": self._fleet.state(member).value,
+            "probes_in_s": self._fleet.probes_in_s(member),
             "draining": member.draining or member.leaving,
             "kv_capacity_tokens": instance.kv_capacity_tokens,
             "placed": {
