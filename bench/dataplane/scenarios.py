@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from dataplane.dynamo import INSTANT, dynamo, steady_pace
 from dataplane.load import Engines, Load
 from dataplane.measure import Bench, Run, used_runs
-from dataplane.ours import POINTSMAN_SIDE, ours
+from dataplane.ours import POINTSMAN_SIDE, PURE_SIDE, ours
 from dataplane.sides import DIRECT, SGLANG, VLLM, Side
 
 INSTANCES = 4
@@ -80,7 +80,7 @@ def _headroom(outcome: Outcome, what: str) -> None:
 def saturated(bench: Bench, plan: Plan) -> Outcome:
     """Requests that are not streamed, as many as the router can take."""
     load = Load(connections=64, seconds=plan.seconds, warmup=2)
-    sides = plan.keep([DIRECT, POINTSMAN_SIDE, VLLM, SGLANG, dynamo("kv", INSTANT)])
+    sides = plan.keep([DIRECT, POINTSMAN_SIDE, PURE_SIDE, VLLM, SGLANG, dynamo("kv", INSTANT)])
     with Engines(INSTANCES, core=bench.cores.load) as engines:
         runs = bench.interleave({side.name: _attempt(bench, side, load, engines) for side in sides})
     outcome = Outcome(
@@ -101,7 +101,7 @@ def streaming(bench: Bench, plan: Plan, streams: int, name: str) -> Outcome:
     def load(count: int, *, exact: bool = True) -> Load:
         return Load(count, plan.seconds, warmup=6, ramp=5, stream_tokens=250, exact=exact)
 
-    sides = plan.keep([POINTSMAN_SIDE, VLLM, SGLANG, dynamo("kv", steady_pace())])
+    sides = plan.keep([POINTSMAN_SIDE, PURE_SIDE, VLLM, SGLANG, dynamo("kv", steady_pace())])
     with Engines(INSTANCES, core=bench.cores.load) as engines:
         attempts = {
             side.name: _attempt(bench, side, load(streams, exact=side.exact_streams), engines)

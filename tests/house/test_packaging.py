@@ -46,6 +46,17 @@ def test_every_package_is_typed() -> None:
     assert not [path.name for path in packages if not (path / "py.typed").exists()]
 
 
+def test_what_is_compiled_exists_and_leaves_the_rest_alone() -> None:
+    build = project()
+    hook = build["targets"]["wheel"]["hooks"]["custom"]  # type: ignore[index]
+    assert hook["roots"] == SOURCE_ROOTS
+    assert hook["enable-by-default"] is False
+    assert hook["modules"]
+    assert not [
+        name for name in hook["modules"] if not any((ROOT / root / name).exists() for root in SOURCE_ROOTS)
+    ]
+
+
 def test_every_dependency_has_its_reason_beside_it() -> None:
     lines = (ROOT / "pyproject.toml").read_text().splitlines()
     start = lines.index("dependencies = [")
