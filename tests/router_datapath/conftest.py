@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+import uvloop
 
 from pointsman.api.router_config import RouterConfig
 from pointsman.core.decide import ModelRules, Rules
@@ -192,6 +193,13 @@ class Router:
 
 StartEngine = Callable[..., Awaitable[Engine]]
 StartRouter = Callable[..., Awaitable[Router]]
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the router runs on: its transports differ from asyncio's in when they write, pause and close."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """What clients get when everything works: whole and streamed, on one instance and on two."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 import pytest
+import uvloop
 
 Start = Callable[..., Awaitable[Any]]
 
@@ -16,6 +18,10 @@ def events(body: bytes) -> list[Any]:
 
 def header(response: Any, name: bytes) -> bytes | None:
     return dict(response.headers).get(name)
+
+
+async def test_these_tests_run_on_the_loop_that_serves() -> None:
+    assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
 
 
 async def test_a_whole_answer_is_the_engines_own(engine: Start, router: Start) -> None:
