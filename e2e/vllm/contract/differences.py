@@ -5,7 +5,6 @@ MEMORY = (
 )
 RANDOM = "its words are random: no grammar or tool bounds them"
 UNION = "the path goes through the names of vLLM's own union types"
-SCALE_OUT = "the paths that --enable-scale-out opens are not simulated"
 
 DIFFERENCES: dict[tuple[str, str], str] = {
     ("transfer", "a second pull of the same blocks"): MEMORY,
@@ -16,20 +15,11 @@ DIFFERENCES: dict[tuple[str, str], str] = {
     ("chat", "an answer in a schema"): RANDOM,
     ("errors", "token id negative"): UNION,
     ("errors", "a message without a role"): UNION,
-    ("serving", "render a chat"): SCALE_OUT,
-    ("serving", "render a completion"): SCALE_OUT,
-    ("serving", "abort what does not run"): SCALE_OUT,
-    ("serving", "generate from token ids"): SCALE_OUT,
-    ("serving", "a rendered chat is what is served"): SCALE_OUT,
-    ("serving", "an aborted request ends with the reason abort"): SCALE_OUT,
+    ("serving", "render a chat"): "its chat template and its tokenizer are its own",
     (
         "completions",
         "a seed repeats its sample",
     ): "every answer is a function of its prompt, at any temperature, so that a continuation can be told from a guess",
-    (
-        "errors",
-        "chat beyond the context",
-    ): "vLLM stops counting a text's tokens at the limit; the simulated engine tells their number",
     (
         "errors",
         "embeddings of a model that generates",
@@ -38,10 +28,6 @@ DIFFERENCES: dict[tuple[str, str], str] = {
         "serving",
         "sleep is for development",
     ): "sleep and wake are open without a development mode, for tests of sleeping instances",
-    (
-        "serving",
-        "metrics: names, types and labels",
-    ): "vllm:cache_config_info has the labels that routers read, not all of vLLM's internals",
     (
         "transfer",
         "a leg of three tokens is continued",

@@ -22,6 +22,7 @@ from pointsman.simengine.generation import Generation
 from pointsman.simengine.instance import SimulatedInstance
 from pointsman.simengine.options import Flavour, KvRole, ServerOptions
 from pointsman.simengine.registry import Registry
+from pointsman.simengine.scale_out import ScaleOut
 from pointsman.simengine.sglang_metrics import SglangMetrics
 from pointsman.simengine.sglang_wire import sglang_error
 from pointsman.simengine.template import render
@@ -71,6 +72,12 @@ class EngineApp:
         routes.add("POST", "/v1/completions", self._counted(self.generation.completion))
         routes.add("POST", "/v1/embeddings", self._counted(self._embeddings))
         routes.add("GET", "/v1/models", self._models)
+        if not self._sglang:
+            scale_out = ScaleOut(self.generation)
+            routes.add("POST", "/v1/chat/completions/render", scale_out.render_chat)
+            routes.add("POST", "/v1/completions/render", scale_out.render_completion)
+            routes.add("POST", "/inference/v1/generate", self._counted(scale_out.generate))
+            routes.add("POST", "/inference/v1/abort_requests", scale_out.abort)
         routes.add("POST", "/tokenize", self._tokenize)
         routes.add("POST", "/detokenize", self._detokenize)
         routes.add("GET", "/health", self._health)

@@ -41,21 +41,26 @@ class Generation:
     async def chat(self, request: Request) -> None:
         body = read_body(ChatBody, await request.body(), request.headers.get(b"content-type", b""))
         model, lora = self.registry.resolve(body.model)
+        prompt = self.chat_prompt(body)
+        kind = SglangChatWire if self.instance.options.flavour is Flavour.SGLANG else ChatWire
+        wire = kind(self._heading("chatcmpl", request, body, model), shown_of(body), [prompt])
+        await self.serve(request, body, wire, lora)
+
+    def chat_prompt(self, body: ChatBody) -> "array[int]":
+        """Token ids of a conversation. Raises ApiError: no such model, nothing said, or not in words."""
+        model, _ = self.registry.resolve(body.model)
         if not body.messages:
             raise bad_request(
                 "Cannot apply chat template to an empty conversation. Provide at least one message."
             )
         if any(map(has_media, body.messages)):
             raise bad_request(f"{model} is not a multimodal model")
-        prompt = render(
+        return render(
             body.messages,
             body.tools,
             add_generation_prompt=body.add_generation_prompt,
             continue_final_message=body.continue_final_message,
         )
-        kind = SglangChatWire if self.instance.options.flavour is Flavour.SGLANG else ChatWire
-        wire = kind(self._heading("chatcmpl", request, body, model), shown_of(body), [prompt])
-        await self._serve(request, body, wire, lora)
 
     async def completion(self, request: Request) -> None:
         body = read_body(CompletionBody, await request.body(), request.headers.get(b"content-type", b""))
@@ -68,9 +73,10 @@ class Generation:
         prompts = [prompt_tokens(prompt) for prompt in body.prompts()]
         kind = SglangCompletionWire if self.instance.options.flavour is Flavour.SGLANG else CompletionWire
         wire = kind(self._heading("cmpl", request, body, model), shown_of(body), prompts)
-        await self._serve(request, body, wire, lora)
+        await self.serve(request, body, wire, lora)
 
-    async def _serve(self, request: Request, body: GenerationBody, wire: Wire, lora: str | None) -> None:
+    async def serve(self, request: Request, body: GenerationBody, wire: Wire, lora: str | None) -> None:
+        """Generate what a validated body asks for, and answer as the wire says."""
         part = part_of(body, self.instance.options.transfer)
         try:
             check_sampling(body)
@@ -132,10 +138,9 @@ class Generation:
                 answer = Answer(
                     number * choices + choice, TokenSequence(root, prompt, limits.end_rule()), limits
                 )
-                request_id = f"{wire.internal_id(answer.index)}-{uuid4().hex[:8]}"
-                job.runs.append(
-                    Run(job, answer, number, self._engine_request(request_id, answer, body), lora)
-                )
+                name = wire.internal_id(answer.index)
+                engine_request = self._engine_request(f"{name}-{uuid4().hex[:8]}", answer, body)
+                job.runs.append(Run(job, answer, number, engine_request, lora, name))
         return job
 
     def _engine_request(self, request_id: str, answer: Answer, body: GenerationBody) -> EngineRequest:
@@ -172,8 +177,7 @@ class Generation:
     def _heading(self, prefix: str, request: Request, body: GenerationBody, model: str) -> Heading:
         if self.instance.options.flavour is Flavour.SGLANG:
             return Heading(uuid4().hex, int(self.instance.wall_s()), model, self.fingerprint)
-        given = request.headers.get(b"x-request-id")
-        name = given.decode("latin-1") if given else body.request_id or uuid4().hex[:16]
+        name = request_name(request, body.request_id)
         return Heading(f"{prefix}-{name}", int(self.instance.wall_s()), model, self.fingerprint)
 
 
@@ -184,6 +188,12 @@ def prompt_tokens(prompt: str | list[int]) -> "array[int]":
     if prompt and max(prompt) >= tokenizer.VOCAB_SIZE:
         raise bad_request(f"Token id {max(prompt)} is out of vocabulary")
     return array("I", prompt)
+
+
+def request_name(request: Request, own: str | None) -> str:
+    """The client's `x-request-id`, else its body's `request_id`, else 64 random bits in hex, as vLLM names them."""
+    given = request.headers.get(b"x-request-id")
+    return given.decode("latin-1") if given else own or uuid4().hex[:16]
 
 
 def shown_of(body: GenerationBody) -> Shown:

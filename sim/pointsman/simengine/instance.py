@@ -108,6 +108,13 @@ class SimulatedInstance:
         if failure is not None and not job.finished:
             job.fail(failure)
 
+    def abort_named(self, names: Sequence[str]) -> None:
+        """End the answers of these requests where they are; names are those that clients know, numbered by choice."""
+        wanted = set(names)
+        for job in {run.job for run in self._runs.values() if run.name in wanted}:
+            self.abort(job)
+            job.cut_short("abort")
+
     def _forget(self, run: Run) -> bool:
         known = self._runs.pop(run.request.request_id, None) is not None
         if not self._runs:

@@ -21,6 +21,8 @@ class Run:
     prompt: int
     request: EngineRequest
     lora: str | None = None
+    name: str = ""
+    """What the server calls it, without what makes it unique."""
     pull_tokens: int = 0
     """Leading prompt tokens whose KV comes from another instance."""
     on_first_token: Callable[[], None] | None = None

@@ -99,12 +99,15 @@ def check_lengths(body: GenerationBody, prompt_tokens: int, longest: int) -> int
             wanted,
         )
     if prompt_tokens > longest:
+        # vLLM stops to count a text's tokens at the first one too many
+        told = longest + 1 if _is_text(body) else prompt_tokens
+        least = "at least " if told == longest + 1 else ""
         raise bad_request(
             f"This model's maximum context length is {longest} tokens. However, your prompt contains "
-            f"{prompt_tokens} input tokens, which exceeds this limit even without any output tokens. "
+            f"{least}{told} input tokens, which exceeds this limit even without any output tokens. "
             "Please reduce the length of the input prompt.",
             "input_tokens",
-            prompt_tokens,
+            told,
         )
     if not prompt_tokens:
         raise bad_request("The decoder prompt cannot be empty")
@@ -122,6 +125,10 @@ def check_lengths(body: GenerationBody, prompt_tokens: int, longest: int) -> int
             f"min_tokens must be less than or equal to max_tokens={limit}, got {body.min_tokens}."
         )
     return limit
+
+
+def _is_text(body: GenerationBody) -> bool:
+    return not isinstance(body, CompletionBody) or isinstance(body.prompts()[0], str)
 
 
 def limits_of(body: GenerationBody, max_tokens: int, mean_tokens: float) -> Limits:

@@ -50,6 +50,38 @@ _HISTOGRAMS = {
         "Histogram of the max_tokens request parameter.",
     ),
 }
+_OTHER_CACHE_CONFIG = {
+    "_block_size_resolved": "True",
+    "cache_dtype": "auto",
+    "cache_hit_alignment_tokens": "None",
+    "enable_mamba_shared_prefix_checkpoint": "False",
+    "gpu_memory_utilization": "0.92",
+    "is_attention_free": "False",
+    "kv_cache_dtype_skip_layers": "[]",
+    "kv_cache_layout": "None",
+    "kv_cache_memory_bytes": "None",
+    "kv_offloading_backend": "native",
+    "kv_offloading_size": "None",
+    "kv_sharing_fast_prefill": "False",
+    "mamba_block_size": "None",
+    "mamba_cache_dtype": "auto",
+    "mamba_cache_mode": "none",
+    "mamba_page_size_padded": "None",
+    "mamba_ssm_cache_dtype": "auto",
+    "num_cpu_blocks": "None",
+    "num_gpu_blocks_override": "None",
+    "prefix_cache_retention_interval": "0",
+    "prefix_caching_hash_algo": "sha256",
+    "prefix_match_unit": "None",
+    "replayssm_buffer_len": "16",
+    "skip_page_size_padded": "None",
+    "sliding_window": "None",
+    "swa_bounded_replay": "True",
+    "use_kda_recoverssm": "False",
+    "use_replayssm": "False",
+    "user_specified_block_size": "False",
+}
+"""vLLM's defaults of what has no meaning here, for dashboards that ask."""
 
 
 @dataclass(slots=True, eq=False)
@@ -241,18 +273,17 @@ class VllmMetrics(Collector):
     def _cache_config(self) -> Metric:
         options, stats = self.instance.options, self.instance.stats()
         values = {
+            **_OTHER_CACHE_CONFIG,
             "block_size": str(options.profile.block_size),
-            "cache_dtype": "auto",
+            "effective_attention_block_size": str(options.profile.block_size),
             "enable_prefix_caching": str(options.prefix_caching),
-            "gpu_memory_utilization": "0.92",
-            "hash_block_size": str(options.profile.block_size),
-            "kv_cache_size_tokens": str(stats.total_blocks * options.profile.block_size),
-            "num_cpu_blocks": "None",
-            "num_gpu_blocks": str(stats.total_blocks),
-            "num_gpu_blocks_override": "None",
-            "prefix_caching_hash_algo": "xxhash",
-            "sliding_window": "None",
             "engine": "0",
+            "hash_block_size": str(options.profile.block_size),
+            "kv_cache_max_concurrency": str(
+                stats.total_blocks * options.profile.block_size / options.longest_context()
+            ),
+            "kv_cache_size_tokens": str(stats.total_blocks * options.profile.block_size),
+            "num_gpu_blocks": str(stats.total_blocks),
         }
         return gauge("vllm:cache_config_info", "Information of the LLMEngine CacheConfig", values, 1)
 
