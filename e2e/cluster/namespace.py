@@ -34,7 +34,7 @@ class Namespace:
             *({**each, "metadata": {**each["metadata"], "namespace": self.name}} for each in objects)
         )
 
-    def wait_for_rollout(self, deployment: str, seconds: int = 90) -> None:
+    def wait_for_rollout(self, deployment: str, seconds: int = 180) -> None:
         """Wait until every pod of a Deployment is the newest and ready. Raises CommandError."""
         self.kubectl(
             "rollout", "status", f"deployment/{deployment}", f"--timeout={seconds}s", timeout=seconds + 10

@@ -12,6 +12,7 @@ from e2e.cluster import network, watchdog
 from e2e.cluster.sandbox import Sandbox
 
 CNI_PLUGINS = Path("/usr/lib/cni")
+PODS_WEIGHT = 16
 PAUSE_IMAGE = "localhost/pause:e2e"
 
 
@@ -127,6 +128,7 @@ class Node:
                 group /= part
                 group.mkdir(exist_ok=True)
                 _copy_cpuset(group)
+            _weigh(group.parent)
 
 
 def _enable_controllers(group: Path) -> None:
@@ -134,6 +136,13 @@ def _enable_controllers(group: Path) -> None:
     available = group / "cgroup.controllers"
     if available.exists() and (names := available.read_text().split()):
         (group / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in names))
+
+
+def _weigh(cluster: Path) -> None:
+    """Let all of a cluster's pods together count as much as that many ordinary processes of the machine, not as one."""
+    for name, default in (("cpu.shares", 1024), ("cpu.weight", 100)):
+        if (cluster / name).exists():
+            (cluster / name).write_text(str(PODS_WEIGHT * default))
 
 
 def _copy_cpuset(group: Path) -> None:

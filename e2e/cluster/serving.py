@@ -15,6 +15,7 @@ ENGINE_PORT = 8000
 ROUTER_PORT = 8080
 ADMIN_PORT = 8081
 SIDE_CHANNEL_PORT = 5600
+START_SECONDS = 1800  # a busy machine is slow; tests have shorter limits of their own
 CONFIGURATION = "/etc/pointsman"
 
 # Nothing that a careful cluster would refuse.
@@ -40,15 +41,17 @@ def labels(name: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": name}
 
 
-def deployment(name: str, pod: Object, *, replicas: int = 1) -> Object:
+def deployment(name: str, pod: Object, *, replicas: int = 1, node: str | None = None) -> Object:
+    placed = pod if node is None else {**pod, "nodeSelector": {"kubernetes.io/hostname": node}}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": name, "labels": labels(name)},
         "spec": {
             "replicas": replicas,
+            "progressDeadlineSeconds": START_SECONDS,
             "selector": {"matchLabels": labels(name)},
-            "template": {"metadata": {"labels": labels(name)}, "spec": pod},
+            "template": {"metadata": {"labels": labels(name)}, "spec": placed},
         },
     }
 
@@ -91,9 +94,10 @@ def engine(image: str, described: Engine) -> list[Object]:
         "containers": [container(image, arguments, port=ENGINE_PORT, health=("/health", ENGINE_PORT))],
         "terminationGracePeriodSeconds": 10,
     }
-    if described.node is not None:
-        pod["nodeSelector"] = {"kubernetes.io/hostname": described.node}
-    return [deployment(described.name, pod), service(described.name, ENGINE_PORT, ENGINE_PORT)]
+    return [
+        deployment(described.name, pod, node=described.node),
+        service(described.name, ENGINE_PORT, ENGINE_PORT),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,7 @@ def real_engine(image: str, described: Engine, vllm: MountedVllm) -> list[Object
     main["env"] += [{"name": name, "value": value} for name, value in variables.items()]
     # Its files are their owner's, and so is it.
     main["securityContext"] = {"allowPrivilegeEscalation": False}
+    main["resources"] = {"requests": {"cpu": "500m", "memory": "3Gi"}}
     folders: dict[str, tuple[str, dict[str, Any]]] = {
         "temporary": ("/tmp", {"emptyDir": {}}),  # noqa: S108 - the container's own
         "shared": ("/dev/shm", {"emptyDir": {"medium": "Memory"}}),  # noqa: S108 - the pod's own
@@ -156,12 +161,15 @@ def real_engine(image: str, described: Engine, vllm: MountedVllm) -> list[Object
         "volumes": [{"name": name, **source} for name, (_, source) in folders.items()],
         "terminationGracePeriodSeconds": 5,
     }
-    if described.node is not None:
-        pod["nodeSelector"] = {"kubernetes.io/hostname": described.node}
-    return [deployment(described.name, pod), service(described.name, ENGINE_PORT, ENGINE_PORT)]
+    return [
+        deployment(described.name, pod, node=described.node),
+        service(described.name, ENGINE_PORT, ENGINE_PORT),
+    ]
 
 
-def router(image: str, engines: Sequence[Engine], *, replicas: int = 1) -> list[Object]:
+def router(
+    image: str, engines: Sequence[Engine], *, replicas: int = 1, node: str | None = None
+) -> list[Object]:
     """A router in front of the engines: its configuration, the admin port's token, its pods and its Service on port 80."""
     configuration = {
         "listen": {"host": "0.0.0.0", "port": ROUTER_PORT},
@@ -192,10 +200,14 @@ def router(image: str, engines: Sequence[Engine], *, replicas: int = 1) -> list[
         "volumes": [{"name": "configuration", "secret": {"secretName": "router"}}],
         "terminationGracePeriodSeconds": 40,
     }
-    return [secret, deployment("router", pod, replicas=replicas), service("router", 80, ROUTER_PORT)]
+    return [
+        secret,
+        deployment("router", pod, replicas=replicas, node=node),
+        service("router", 80, ROUTER_PORT),
+    ]
 
 
-def client(image: str) -> Object:
+def client(image: str, *, node: str | None = None) -> Object:
     """A pod with the project's Python in it, to make requests from inside the cluster on any provider."""
     program = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
     main = {
@@ -204,4 +216,4 @@ def client(image: str) -> Object:
         "command": ["python", "-c", program],
         "securityContext": RESTRICTED,
     }
-    return deployment("client", {"containers": [main]})
+    return deployment("client", {"containers": [main]}, node=node)

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from e2e.cluster import images, serving
+from e2e.cluster.cluster import eventually
 from e2e.cluster.local import LocalCluster
 from e2e.cluster.namespace import Namespace
 from e2e.cluster.serving import Engine, MountedVllm
@@ -19,13 +20,21 @@ READY_SECONDS = 600  # 25 s on an idle machine
 # Runs in the client pod: the texts that each URL gives for the same prompt.
 COMPARE = """
 import httpx, json, sys
-prompt = "The harbour lies behind the station, and the station lies behind the river. " * 12
+prompt = "The harbour lies behind the station, and the station lies behind the river. " * 24
 request = {"model": "tiny", "prompt": prompt, "max_tokens": 32, "temperature": 0, "ignore_eos": True}
 texts = []
 for url in sys.argv[1:]:
     response = httpx.post(url + "/v1/completions", json=request, timeout=200)
     texts.append(response.json()["choices"][0]["text"] if response.is_success else response.text)
 print(json.dumps(texts))
+"""
+
+
+# Runs in the client pod: the status of a short answer through the router.
+PROBE = """
+import httpx
+request = {"model": "tiny", "prompt": "Hello", "max_tokens": 1}
+print(httpx.post("http://router/v1/completions", json=request, timeout=100).status_code)
 """
 
 
@@ -61,16 +70,27 @@ def test_prefill_and_decode_on_two_nodes_give_the_tokens_of_one(
         namespace.wait_for_rollout(name, READY_SECONDS)
     for name in ("router", "client"):
         namespace.wait_for_rollout(name)
-    urls = ["http://router", f"http://decode:{serving.ENGINE_PORT}"]
-    told = namespace.kubectl("exec", "deployment/client", "--", "python", "-c", COMPARE, *urls, timeout=400)
-    through_both, by_one = json.loads(told)
+    # The router asks engines that were not there at first at growing intervals.
+    eventually(lambda: in_client(namespace, PROBE) == "200\n", "the router finds no engine")
+    # The other one computes the whole answer itself; the prompt is long enough that the router takes it apart.
+    urls = ["http://router", f"http://prefill:{serving.ENGINE_PORT}"]
+    through_both, by_one = json.loads(in_client(namespace, COMPARE, *urls))
     assert through_both == by_one
     assert transferred(namespace) > 0
+
+
+def in_client(namespace: Namespace, program: str, *arguments: str) -> str:
+    """What a Python program prints in the client pod."""
+    argv = ("python", "-c", program, *arguments)
+    return namespace.kubectl("exec", "deployment/client", "--", *argv, timeout=400)
 
 
 def transferred(namespace: Namespace) -> float:
     """Prompt tokens that the decode engine had from elsewhere."""
     program = f"import httpx; print(httpx.get('http://decode:{serving.ENGINE_PORT}/metrics').text)"
-    text = namespace.kubectl("exec", "deployment/client", "--", "python", "-c", program)
-    lines = [line for line in text.splitlines() if line.startswith("vllm:external_prefix_cache_hits_total")]
+    lines = [
+        line
+        for line in in_client(namespace, program).splitlines()
+        if line.startswith("vllm:external_prefix_cache_hits_total")
+    ]
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
