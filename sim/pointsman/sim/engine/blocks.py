@@ -101,16 +101,6 @@ class BlockPool:
             if block.references == 0:
                 self._evictable[block] = None
 
-    def clear_cache(self) -> bool:
-        """Forget all contents. False, and nothing done, while any block is in use."""
-        if self.used:
-            return False
-        self._plain = self.total
-        self._evictable.clear()
-        self._by_content.clear()
-        self._twins.clear()
-        return True
-
     def _forget(self, block: CachedBlock) -> None:
         content = block.content
         if content not in self._twins:
