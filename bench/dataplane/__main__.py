@@ -29,6 +29,7 @@ INSIDE: dict[str, Callable[[Bench, float], dict[str, float]]] = {
     "decisions": lambda _bench, _seconds: decisions.measure(),
 }
 SIDES = ("direct", "pointsman", "pointsman_pure", "vllm_router", "sglang_router", "dynamo")
+DEFAULT_SIDES = tuple(side for side in SIDES if side != "pointsman_pure")
 
 
 def _arguments() -> argparse.Namespace:
@@ -41,7 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="interleaved runs of each side (5, with --quick 1)")
     parser.add_argument("--seconds", type=float, help="measured window of a run (8, with --quick 3)")
     parser.add_argument("--retries", type=int, default=3, help="of a run that other processes disturbed (3)")
-    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="measure these only")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=DEFAULT_SIDES, help="measure these only")
     parser.add_argument("--scenarios", nargs="+", choices=[*SCENARIOS, *INSIDE], help="and these only")
     parser.add_argument("--json", type=Path, default=BUILD / "dataplane.json", help="where the results go")
     return parser.parse_args()
@@ -97,7 +98,8 @@ def main() -> int:
             outcome = SCENARIOS[name](bench, plan)
             outcomes.append(outcome)
             figures |= outcome.figures
-    report.write(arguments.json, outcomes, figures, _context(bench, seconds, skipped))
+        # After each, so that a run that is cut short leaves what it has.
+        report.write(arguments.json, outcomes, figures, _context(bench, seconds, skipped))
     report.show(outcomes, figures, skipped)
     print(f"every run: {arguments.json}")
     return 0

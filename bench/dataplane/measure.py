@@ -85,7 +85,14 @@ class Bench:
     def run_once(
         self, side: Side, load: Load, engines: Engines | None, ports: Sequence[int] | None = None
     ) -> Run:
-        """Start the side afresh, load it, end it."""
+        """Start the side afresh, load it, end it. A side that does not come up gets a second chance."""
+        try:
+            return self._run(side, load, engines, ports)
+        except RuntimeError as error:
+            self.say(f"  {side.name}: {error}\n  {side.name}: again")
+            return self._run(side, load, engines, ports)
+
+    def _run(self, side: Side, load: Load, engines: Engines | None, ports: Sequence[int] | None) -> Run:
         with ExitStack() as stack:
             serving = ports if ports is not None else engines.ports if engines else ()
             endpoint = stack.enter_context(side.start(serving, self.cores))
