@@ -15,7 +15,6 @@ DIFFERENCES: dict[tuple[str, str], str] = {
     ("chat", "an answer in a schema"): RANDOM,
     ("errors", "token id negative"): UNION,
     ("errors", "a message without a role"): UNION,
-    ("serving", "render a chat"): "its chat template and its tokenizer are its own",
     (
         "completions",
         "a seed repeats its sample",
