@@ -223,8 +223,8 @@ async def priority(engines: Engines) -> Observation:
                 pass
 
     async with asyncio.timeout(120), asyncio.TaskGroup() as group:
-        # of different lengths, so that places become free one by one
-        tasks = [group.create_task(follow("filler", 400 + 90 * number, 0)) for number in range(16)]
+        # long enough that none ends before both wait; of different lengths, so that places become free one by one
+        tasks = [group.create_task(follow("filler", 1000 + 55 * number, 0)) for number in range(16)]
         await until(lambda: len(started) == 16)
         tasks.append(group.create_task(follow("less important", 2, 9)))
         await asyncio.sleep(0.2)
