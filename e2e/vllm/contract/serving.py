@@ -169,7 +169,7 @@ async def disconnect(engines: Engines) -> Observation:
     after = await engines.one.metrics()
     aborted = 'vllm:request_success_total{finished_reason="abort"}'
     return {
-        "ended early": after["vllm:generation_tokens_total"] - before["vllm:generation_tokens_total"] < 1000,
+        "ended early": after["vllm:generation_tokens_total"] - before["vllm:generation_tokens_total"] < 1900,
         "counted as abort": after[aborted] - before[aborted],
         "kv usage": after["vllm:kv_cache_usage_perc"],
     }
