@@ -21,6 +21,7 @@ WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY core core
 COPY router router
+COPY operator operator
 COPY sim sim
 COPY cli cli
 # Beside the dependencies, not among them: a layer of its own, the only one that most changes touch.

@@ -19,7 +19,7 @@ from dataplane.processes import Running
 from dataplane.sides import Endpoint, Side
 
 POINTSMAN = Path(sys.executable).with_name("pointsman")
-SOURCES = ("core", "router", "sim", "cli", "pyproject.toml", "hatch_build.py")
+SOURCES = ("core", "router", "operator", "sim", "cli", "pyproject.toml", "hatch_build.py")
 COMPILED = BUILD / "compiled"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCE_ROOTS = ["core", "router", "sim", "cli"]
+SOURCE_ROOTS = ["core", "router", "operator", "sim", "cli"]
 
 
 def project() -> dict[str, object]:

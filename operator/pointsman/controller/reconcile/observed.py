@@ -1,0 +1,73 @@
+"""What the shell gathers before it asks what to do. Objects are as the API server gave them, managedFields included.
+
+Everything here may be stale; nothing relies on its being fresh. What is missing because it could not be read must stop the
+pass in the shell, not look like an empty list: absent children would be made again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pointsman.controller.reconcile.actions import Object
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """What the cluster can do, probed at the start and now and then."""
+
+    leader_worker_sets: bool = False
+    """Whether `leaderworkerset.x-k8s.io/v1` is served."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedPool:
+    """An InstancePool with all that belongs to it.
+
+    Children are listed by the label `pointsman.io/pool` of the pool's namespace, whoever owns them.
+    """
+
+    pool: Object
+    workloads: tuple[Object, ...] = ()
+    """Deployments and LeaderWorkerSets, with apiVersion and kind."""
+    pods: tuple[Object, ...] = ()
+    revisions: tuple[Object, ...] = ()
+    """ControllerRevisions."""
+    config_maps: tuple[Object, ...] = ()
+    disruption_budgets: tuple[Object, ...] = ()
+    running: Mapping[str, int] = field(default_factory=dict)
+    """Requests in each instance, by its name, where that is known."""
+    facts: ClusterFacts = ClusterFacts()
+
+
+@dataclass(frozen=True, slots=True)
+class RouterReport:
+    """What the `/ready` of a router replica said."""
+
+    pod: str
+    ready: bool
+    generations: Mapping[str, int] = field(default_factory=dict)
+    """Loaded generation of each ModelService, by "namespace/name"."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFigures:
+    """What only the shared state knows of a ModelService."""
+
+    as_of: float
+    """Seconds since the epoch."""
+    slo_attainment: float
+    """Share of offered requests within their limits, lately."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedService:
+    """A ModelService with its InstancePools and what its conditions tell of."""
+
+    service: Object
+    pools: tuple[Object, ...] = ()
+    """InstancePools by the label `pointsman.io/model-service` of its namespace, whoever owns them."""
+    profiles: tuple[Object, ...] = ()
+    """Every EngineProfile."""
+    routers: tuple[RouterReport, ...] | None = None
+    """None: nobody asked them, or none could be found out about."""
+    live: LiveFigures | None = None
+    facts: ClusterFacts = ClusterFacts()
