@@ -1,7 +1,7 @@
 """Policies by the name they have in configuration and on the command line."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 from pointsman.core.placement.least_requests import LeastRequests
@@ -38,7 +38,7 @@ def make_policy(name: str, parameters: Mapping[str, Any] | None = None) -> Polic
     if name not in POLICIES:
         raise ValueError(f"unknown policy {name!r}; there are {', '.join(sorted(POLICIES))}")
     policy = POLICIES[name]
-    known = {field.name for field in fields(policy)}  # type: ignore[arg-type]
+    known = set(signature(policy).parameters)
     if unknown := sorted(set(parameters) - known):
         has = ", ".join(sorted(known)) or "none"
         raise ValueError(f"policy {name!r} has no parameter {', '.join(unknown)}; it has {has}")

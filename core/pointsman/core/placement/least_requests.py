@@ -1,8 +1,7 @@
 """The candidate with the fewest requests."""
 
-from dataclasses import dataclass
 from random import Random
-from typing import ClassVar
+from typing import Final
 
 from pointsman.core.placement.policy import Pick, cheapest
 from pointsman.core.requests import RequestView
@@ -10,11 +9,10 @@ from pointsman.core.slots import Slots
 from pointsman.core.view import ClusterView, Stage
 
 
-@dataclass(frozen=True)
 class LeastRequests:
     """cost = requests placed and not finished. "Join the shortest queue"; `least_request` of AIBrix and Envoy."""
 
-    name: ClassVar[str] = "least_requests"
+    name: Final = "least_requests"
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         slot, cost = cheapest(slots, view.loads.running, rng)

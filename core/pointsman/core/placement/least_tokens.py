@@ -1,8 +1,7 @@
 """The candidate with the fewest outstanding tokens."""
 
-from dataclasses import dataclass
 from random import Random
-from typing import ClassVar
+from typing import Final
 
 from pointsman.core.placement.policy import Pick, cheapest, outstanding_tokens
 from pointsman.core.requests import RequestView
@@ -10,7 +9,6 @@ from pointsman.core.slots import Slots
 from pointsman.core.view import ClusterView, Stage
 
 
-@dataclass(frozen=True)
 class LeastTokens:
     """cost = prompt tokens still to prefill, plus context tokens being decoded, as far as the stage has them.
 
@@ -18,7 +16,7 @@ class LeastTokens:
     minimum-token load balancing of data-parallel ranks).
     """
 
-    name: ClassVar[str] = "least_tokens"
+    name: Final = "least_tokens"
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         slot, cost = cheapest(slots, outstanding_tokens(view, stage), rng)

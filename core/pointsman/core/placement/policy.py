@@ -20,7 +20,11 @@ class Pick:
 
 
 class Policy(Protocol):
-    """A pure rule. All it knows comes in through `pick`; its own fields are parameters, never state."""
+    """A pure rule. All it knows comes in through `pick`; its attributes are the parameters it was made with, never state.
+
+    Implementations are plain classes with `Final` attributes, which mypyc can compile, as it cannot a frozen dataclass
+    with a class variable.
+    """
 
     @property
     def name(self) -> str: ...

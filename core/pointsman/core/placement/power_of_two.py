@@ -1,8 +1,7 @@
 """The less loaded of two candidates drawn at random."""
 
-from dataclasses import dataclass
 from random import Random
-from typing import ClassVar
+from typing import Final
 
 from pointsman.core.placement.policy import Pick
 from pointsman.core.requests import RequestView
@@ -10,7 +9,6 @@ from pointsman.core.slots import Slots
 from pointsman.core.view import ClusterView, Stage
 
 
-@dataclass(frozen=True)
 class PowerOfTwo:
     """Draw two, take the one with fewer requests; the first drawn on a tie.
 
@@ -18,7 +16,7 @@ class PowerOfTwo:
     SGLang and vLLM routers.
     """
 
-    name: ClassVar[str] = "power_of_two"
+    name: Final = "power_of_two"
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         running = view.loads.running

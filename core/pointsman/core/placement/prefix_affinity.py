@@ -1,8 +1,7 @@
 """Where most of the prompt is cached, unless the load is out of balance."""
 
-from dataclasses import dataclass
 from random import Random
-from typing import ClassVar
+from typing import Final
 
 from pointsman.core.placement.policy import Pick, cheapest, extremes
 from pointsman.core.requests import RequestView
@@ -10,7 +9,6 @@ from pointsman.core.slots import Slots
 from pointsman.core.view import ClusterView, Stage
 
 
-@dataclass(frozen=True)
 class PrefixAffinity:
     """SGLang router's `cache_aware`, on block hashes instead of characters.
 
@@ -24,10 +22,14 @@ class PrefixAffinity:
     Wrong when engines evict what the index still lists: the request then merely computes its prompt.
     """
 
-    name: ClassVar[str] = "prefix_affinity"
-    cache_threshold: float = 0.3
-    balance_abs: int = 64
-    balance_rel: float = 1.5
+    name: Final = "prefix_affinity"
+
+    def __init__(
+        self, cache_threshold: float = 0.3, balance_abs: float = 64, balance_rel: float = 1.5
+    ) -> None:
+        self.cache_threshold: Final = cache_threshold
+        self.balance_abs: Final = balance_abs
+        self.balance_rel: Final = balance_rel
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         running = view.loads.running

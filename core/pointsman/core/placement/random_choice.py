@@ -1,8 +1,7 @@
 """Any candidate, all equally likely."""
 
-from dataclasses import dataclass
 from random import Random
-from typing import ClassVar
+from typing import Final
 
 from pointsman.core.placement.policy import Pick
 from pointsman.core.requests import RequestView
@@ -10,11 +9,10 @@ from pointsman.core.slots import Slots
 from pointsman.core.view import ClusterView, Stage
 
 
-@dataclass(frozen=True)
 class RandomChoice:
     """Uniform; the baseline that knows nothing."""
 
-    name: ClassVar[str] = "random"
+    name: Final = "random"
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         return Pick(slots.listed[int(rng.random() * len(slots))], 0.0, "drawn at random")

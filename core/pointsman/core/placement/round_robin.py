@@ -1,8 +1,7 @@
 """Each candidate in turn."""
 
-from dataclasses import dataclass
 from random import Random
-from typing import ClassVar
+from typing import Final
 
 from pointsman.core.placement.policy import Pick
 from pointsman.core.requests import RequestView
@@ -10,14 +9,13 @@ from pointsman.core.slots import Slots
 from pointsman.core.view import ClusterView, Stage
 
 
-@dataclass(frozen=True)
 class RoundRobin:
     """Candidate number (requests of the model placed so far) modulo the candidates.
 
     The default of most HTTP load balancers and of the vLLM and SGLang routers' `round_robin`.
     """
 
-    name: ClassVar[str] = "round_robin"
+    name: Final = "round_robin"
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         turn = view.placed(request.model)

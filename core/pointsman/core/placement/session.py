@@ -1,8 +1,7 @@
 """The same instance for the same session."""
 
-from dataclasses import dataclass
 from random import Random
-from typing import ClassVar
+from typing import Final
 
 from pointsman.core.placement.least_requests import LeastRequests
 from pointsman.core.placement.policy import Pick
@@ -12,14 +11,13 @@ from pointsman.core.slots import Slots
 from pointsman.core.view import ClusterView, Stage
 
 
-@dataclass(frozen=True)
 class Session:
     """Rendezvous hashing of the session over the candidates: when an instance leaves, only its sessions move.
 
     Requests without a session go to the fewest requests.
     """
 
-    name: ClassVar[str] = "session"
+    name: Final = "session"
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         if not request.session:
