@@ -1,15 +1,16 @@
 """What happens to a request, by what the cluster looks like."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from pointsman.core.cluster import Cluster
-from pointsman.core.decide import ModelRules, Rules, choose_decode, decide
+from pointsman.core.decide import ModelRules, Queue, Rules, choose_decode, decide, decide_newcomer
 from pointsman.core.decisions import Decision, Dispatch, Reject, RejectReason, Wait
-from pointsman.core.events import InstanceHealth
-from pointsman.core.instances import Capabilities, InstanceId
+from pointsman.core.events import InstanceHealth, InstanceSeen
+from pointsman.core.instances import Capabilities, Instance, InstanceId, Role
 from pointsman.core.placement.catalogue import make_policy
 from pointsman.core.requests import RequestView
 
@@ -92,8 +93,6 @@ def test_pairs_stay_within_their_transfer_group(make_cluster: MakeCluster, make_
         moved = type(instance)(
             InstanceId(f"http://b{slot}", "e"), ("m",), instance.role, capabilities=instance.capabilities
         )
-        from pointsman.core.events import InstanceSeen
-
         cluster.apply(InstanceSeen(moved))
         cluster.apply(InstanceHealth(moved.id, available=True))
     cluster.loads.running[1] = 9  # the decode instance of group a is busy: group b it is, wholly
@@ -123,10 +122,96 @@ def test_unknown_models_and_dead_clusters_are_told_apart(
     assert isinstance(unknown, Reject)
     assert unknown.reason is RejectReason.MODEL_NOT_FOUND
     cluster.apply(InstanceHealth(at(0), available=False))
-    dead = one(cluster, make_request())
+    configured = one(cluster, make_request(model="other"), Rules(models={"other": ModelRules()}))
+    assert isinstance(configured, Wait)
+    waits = one(cluster, make_request(), now=1.0)
+    assert isinstance(waits, Wait)
+    assert waits.until_s == RULES.max_wait_for_instance_s
+    dead = one(cluster, make_request(), now=RULES.max_wait_for_instance_s)
     assert isinstance(dead, Reject)
     assert dead.reason is RejectReason.NO_INSTANCE
     assert dead.retry_after_s == RULES.retry_after_s
+
+
+SUSPECTED, DEAD, GOOD = (False, True), (False, False), (True, False)
+"""Available, last resort: requests failed there; health checks fail; neither."""
+
+
+@pytest.mark.parametrize(
+    ("case", "roles", "health", "fields", "goes_to"),
+    [
+        ("one works: nobody is sent to the others", ["mixed"] * 3, [SUSPECTED, GOOD, SUSPECTED], {}, {1}),
+        ("requests failed on all", ["mixed"] * 2, [SUSPECTED] * 2, {}, {0, 1}),
+        ("the dead are left alone", ["mixed"] * 3, [DEAD, SUSPECTED, SUSPECTED], {}, {1, 2}),
+        ("all are dead", ["mixed"] * 2, [DEAD] * 2, {}, set()),
+        ("the only decode instance", ["prefill", "decode"], [GOOD, SUSPECTED], {}, {1}),
+        ("decode can prefill by itself", ["prefill", "decode"], [SUSPECTED, GOOD], {}, {1}),
+        ("nobody else can prefill", ["prefill", "sglang"], [SUSPECTED, GOOD], {}, {1}),
+        ("a mixed instance works", ["decode", "mixed"], [SUSPECTED, GOOD], {}, {1}),
+        ("a pair works", ["mixed", "prefill", "sglang"], [SUSPECTED, GOOD, GOOD], {}, {2}),
+        ("what an attempt failed on comes last", ["mixed"] * 2, [SUSPECTED] * 2, {"excluded": {at(0)}}, {1}),
+    ],
+)
+def test_where_requests_have_failed_everywhere_they_are_tried_nonetheless(
+    case: str,
+    roles: list[str],
+    health: list[tuple[bool, bool]],
+    fields: dict[str, object],
+    goes_to: set[int],
+    make_cluster: MakeCluster,
+    make_request: MakeRequest,
+) -> None:
+    cluster = make_cluster(*("decode" if role == "sglang" else role for role in roles))
+    if "sglang" in roles:
+        for slot in range(len(roles)):
+            instance = replace(cluster.instance(slot), capabilities=Capabilities(local_prefill=False))
+            cluster.apply(InstanceSeen(instance))
+    for number, (available, last_resort) in enumerate(health):
+        cluster.apply(InstanceHealth(at(number), available, last_resort))
+    decisions = [decide(cluster, [make_request(**fields)], 0.0, Random(n), RULES)[0] for n in range(20)]
+    assert {d.decode for d in decisions if isinstance(d, Dispatch)} == {at(n) for n in goes_to}, case
+    assert any(isinstance(d, Wait) for d in decisions) is not bool(goes_to), case
+    for decision in decisions:
+        if isinstance(decision, Dispatch):
+            tried_nonetheless = decision.why.startswith("requests have failed on every instance: ")
+            used = [at(number) for number, one in enumerate(health) if one is SUSPECTED]
+            assert tried_nonetheless is (decision.decode in used or decision.prefill in used), case
+
+
+@pytest.mark.parametrize(
+    ("case", "queue", "priority", "model", "decision"),
+    [
+        ("no room, but a place in the queue", Queue(3, same_model=True, lowest_priority=0), 0, "m", Wait),
+        ("the queue is full", Queue(4, same_model=True, lowest_priority=0), 0, "m", Reject),
+        ("full of less urgent ones", Queue(4, same_model=True, lowest_priority=-1), 0, "m", type(None)),
+        ("room, and others before it", Queue(3, same_model=True, lowest_priority=0), 0, "n", type(None)),
+        (
+            "room, the others want another model",
+            Queue(4, same_model=False, lowest_priority=0),
+            0,
+            "n",
+            Dispatch,
+        ),
+        ("unknown", Queue(3, same_model=False, lowest_priority=0), 0, "x", Reject),
+    ],
+)
+def test_a_newcomer_finds_others_waiting(
+    case: str,
+    queue: Queue,
+    priority: int,
+    model: str,
+    decision: type,
+    make_cluster: MakeCluster,
+    make_request: MakeRequest,
+) -> None:
+    cluster = make_cluster("mixed:1")
+    cluster.loads.running[0] = 1
+    other = Instance(InstanceId("http://other", "e"), ("n",), Role.MIXED)
+    cluster.apply(InstanceSeen(other))
+    cluster.apply(InstanceHealth(other.id, available=True))
+    request = make_request(model=model, priority=priority)
+    found = decide_newcomer(cluster, request, queue, 0.0, Random(0), replace(RULES, max_waiting=4))
+    assert isinstance(found, decision), case
 
 
 def test_who_finds_no_room_waits_and_not_forever(

@@ -244,17 +244,27 @@ async def test_bytes_after_the_response_never_reach_the_next_request(
 
 
 async def test_bytes_on_an_idle_connection_close_it(serve: Serve, pools: Callable[..., Pool]) -> None:
+    connections = 0
+    said = asyncio.Event()
+
     async def handler(reader: Reader, writer: Writer) -> None:
+        nonlocal connections
+        connections += 1
         await read_request(reader)
         writer.write(OK)
         await asyncio.sleep(0.02)
+        said.set()
         writer.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n")
         await reader.read()
 
     pool = pools(await serve(handler))
-    await request(pool, "GET", "/")
-    while pool.connections:
-        await asyncio.sleep(0.005)
+    assert (await request(pool, "GET", "/")).body == b"ok"
+    await said.wait()
+    async with asyncio.timeout(30):
+        while pool.connections:
+            await asyncio.sleep(0.005)
+    assert (await request(pool, "GET", "/")).body == b"ok"
+    assert connections == 2
 
 
 async def stale(serve: Serve) -> tuple[Origin, list[bytes]]:

@@ -1,12 +1,13 @@
 """The queue, the clock and the view around `decide`."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from pointsman.core.decide import Rules
 from pointsman.core.decisions import Dispatch, Reject, RejectReason
-from pointsman.core.events import Event, InstanceHealth, InstanceSeen, Placed
+from pointsman.core.events import Event, Finished, InstanceHealth, InstanceSeen, Placed
 from pointsman.core.instances import Instance, InstanceId, Role
 from pointsman.core.requests import RequestView
 from pointsman.router.brain import Answer, Brain
@@ -112,3 +113,25 @@ def test_a_callback_may_end_its_request_at_once(brain: Brain) -> None:
     brain.finished("a", completed=True)
     assert order == ["a", "b", "c", "d"]
     assert brain.waiting == 0
+
+
+def test_who_comes_while_others_wait_does_not_overtake_them(brain: Brain) -> None:
+    answers: list[Answer] = []
+    brain.submit(request("a"), answers.append)
+    brain.submit(request("b", 1.0), answers.append)
+    brain.cluster.apply(Finished("a", 2.0, completed=True))  # unheard of by those who wait
+    brain.submit(request("c", 2.0), answers.append)
+    assert [answer.request_id for answer in answers] == ["a", "b"]
+    assert brain.waiting == 1
+
+
+def test_a_full_queue_turns_away_the_least_urgent(brain: Brain) -> None:
+    brain.rules = Rules(max_waiting=2)
+    answers: list[Answer] = []
+    brain.submit(request("runs"), answers.append)
+    for number, (name, priority) in enumerate({"b": 0, "c": 0, "d": 0, "urgent": 1, "e": 0}.items(), 1):
+        brain.submit(replace(request(name, number), priority=priority), answers.append)
+    rejected = [answer.request_id for answer in answers if isinstance(answer, Reject)]
+    assert rejected == ["d", "c", "e"]
+    brain.finished("runs", completed=True)
+    assert answers[-1].request_id == "urgent"

@@ -105,7 +105,7 @@ async def test_it_serves_and_shows_what_it_did(start: Started, engine: Any) -> N
 
 async def test_it_starts_without_its_engines(start: Started, engine: Any, eventually: Eventually) -> None:
     await engine.close()
-    router = await start()
+    router = await start(queue={"max_wait_for_instance_s": 0})
     answer = await router.client.post("/v1/chat/completions", json=CHAT)
     assert answer.status_code == 503
     assert answer.headers["x-pointsman-reason"] == "no_instance"
@@ -115,6 +115,18 @@ async def test_it_starts_without_its_engines(start: Started, engine: Any, eventu
     assert member is not None
     await eventually(lambda: member.available)
     assert (await router.client.post("/v1/chat/completions", json=CHAT)).status_code == 200
+
+
+async def test_requests_wait_for_an_engine_that_comes_back(
+    start: Started, engine: Any, eventually: Eventually
+) -> None:
+    await engine.close()
+    router = await start(queue={"max_wait_for_instance_s": 60})
+    asked = asyncio.create_task(router.client.post("/v1/chat/completions", json=CHAT))
+    await eventually(lambda: router.app.view()["waiting"])
+    engine.finish.set()
+    await engine.listen()
+    assert (await asked).status_code == 200
 
 
 async def test_a_body_nested_without_end_is_refused(start: Started, engine: Any) -> None:
@@ -166,7 +178,7 @@ async def test_a_new_configuration_drops_no_stream(start: Started, engine: Any) 
 async def test_a_removed_instance_finishes_its_streams_and_leaves(
     start: Started, engine: Any, eventually: Eventually
 ) -> None:
-    router = await start()
+    router = await start(queue={"max_wait_for_instance_s": 0})
     async with open_stream(router, engine) as lines:
         router.write(models=[{"name": "llama", "instances": [{"url": "http://127.0.0.1:1"}]}])
         assert await router.app.reload() == ""
@@ -191,8 +203,9 @@ async def test_a_bad_new_configuration_is_refused_and_the_old_one_stays(start: S
 
 async def test_a_changed_file_is_noticed(start: Started, eventually: Eventually) -> None:
     router = await start()
-    router.write(log_level="error")
-    await eventually(lambda: router.app.config()["log_level"] == "error")
+    router.write(models=[{"name": "other", "instances": [{"url": "http://127.0.0.1:1"}]}])
+    await eventually(lambda: router.app.config()["models"][0]["name"] == "other")
+    assert (await router.client.post("/v1/chat/completions", json=CHAT)).status_code == 404
 
 
 async def test_certificates_that_are_none_are_refused_before_anything_changes(
@@ -230,7 +243,7 @@ async def test_the_grace_time_ends_what_does_not(start: Started, engine: Any) ->
 
 
 async def test_an_instance_can_be_drained_and_taken_up_again(start: Started, engine: Any) -> None:
-    router = await start()
+    router = await start(queue={"max_wait_for_instance_s": 0})
     engine.finish.set()
     for action, status in (("drain", 503), ("resume", 200)):
         answer = await router.admin.post(f"/admin/instances/{action}", json={"url": engine.url})
@@ -357,7 +370,11 @@ async def test_an_engine_whose_certificate_is_not_trusted_is_not_used(
     await engine.listen(context)
     issue()
     url = engine.url.replace("http:", "https:")
-    router = await start(models=[{"name": "llama", "instances": [{"url": url}]}], engine_tls={"ca": "ca.pem"})
+    router = await start(
+        models=[{"name": "llama", "instances": [{"url": url}]}],
+        engine_tls={"ca": "ca.pem"},
+        queue={"max_wait_for_instance_s": 0},
+    )
     assert (await router.client.post("/v1/chat/completions", json=CHAT)).status_code == 503
     assert "certificate" in (await router.instances())[url]["why"].lower()
 

@@ -149,6 +149,27 @@ def test_failures_open_the_breaker_and_probes_close_it(scene: Scene) -> None:
     assert scene.available() == [A]
 
 
+def test_an_instance_that_is_out_for_failed_requests_alone_is_a_last_resort(scene: Scene) -> None:
+    scene.fleet.alive(scene.member())
+    identity = scene.member().id
+    told: list[tuple[bool, bool]] = []
+
+    def last_told() -> tuple[bool, bool]:
+        events = [event for event in scene.events if isinstance(event, InstanceHealth)]
+        return events[-1].available, events[-1].last_resort
+
+    for _ in range(3):
+        scene.fleet.failed(identity, Failure.CLOSED)
+    told.append(last_told())
+    scene.fleet.dead(scene.member(), "503 to GET /health", refused=False)
+    told.append(last_told())
+    scene.fleet.alive(scene.member())
+    told.append(last_told())
+    scene.fleet.drain(scene.member(), draining=True)
+    told.append(last_told())
+    assert told == [(False, True), (False, False), (False, True), (False, False)]
+
+
 def test_results_of_forgotten_instances_are_ignored(scene: Scene) -> None:
     before = len(scene.events)
     scene.fleet.failed(InstanceId(A, "gone"), Failure.CLOSED)

@@ -181,12 +181,20 @@ def documented() -> tuple[str, str]:
     return short, complete
 
 
+def loaded(file: Path, content: str) -> RouterConfig:
+    file.write_text(content)
+    return load_router_config(file)
+
+
 def test_the_documented_examples_are_right(tmp_path: Path) -> None:
     for name in re.findall(r"[\w-]+\.(?:pem|key|token)", documented()[1]):
         (tmp_path / name).write_text("x")
-    for example in documented():
-        (tmp_path / "router.yaml").write_text(example)
-        load_router_config(tmp_path / "router.yaml")
+    short, complete = (loaded(tmp_path / "router.yaml", example) for example in documented())
+    assert [instance.url[-4:] for instance in short.models[0].instances] == ["8001", "8002"]
+    assert (short.listen.port, short.admin.port) == (8080, 8081)
+    assert [model.name for model in complete.models] == ["meta-llama/Llama-3.1-70B", "Qwen/Qwen3-32B"]
+    assert complete.tenants[0].models == ("llama", "sql-lora")
+    assert complete.models[1].policy.parameters == {"cache_threshold": 0.5, "balance_abs": 32}
 
 
 def fields(section: type[BaseModel]) -> Iterator[str]:

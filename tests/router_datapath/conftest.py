@@ -14,8 +14,6 @@ import pytest
 import uvloop
 
 from pointsman.api.router_config import RouterConfig
-from pointsman.core.decide import ModelRules, Rules
-from pointsman.core.placement.round_robin import RoundRobin
 from pointsman.http.client import Origin, Pool, Response, Sweeper, request
 from pointsman.router.brain import Brain
 from pointsman.router.fleet import Fleet
@@ -23,7 +21,7 @@ from pointsman.router.gateway import Gateway
 from pointsman.router.metrics import RouterMetrics
 from pointsman.router.prompts import PromptReader
 from pointsman.router.server import PublicServer, serve_public
-from pointsman.router.settings import settings_of
+from pointsman.router.settings import rules_of, settings_of
 from pointsman.router.tenants import Tenants
 
 MODEL = "m"
@@ -269,8 +267,7 @@ async def compose(stack: AsyncExitStack, config: RouterConfig, tls: ssl.SSLConte
     stack.callback(sweeper.close)
     metrics = RouterMetrics(model.name for model in config.models)
     prompts = PromptReader(b"k" * 32, 64, 0.25, metrics.estimate_error)
-    rules = ModelRules(RoundRobin(), config.models[0].local_prefill_tokens)
-    brain = Brain(Rules(default=rules), sweeper.clock, random.Random(1))
+    brain = Brain(rules_of(config), sweeper.clock, random.Random(1))
     fleet = Fleet(brain, sweeper, lambda instance: 0, lambda address: None)
     fleet.apply(config, None)
     stack.callback(fleet.close)

@@ -202,6 +202,18 @@ async def test_retries_are_bounded_and_leave_out_who_failed(engine: Start, route
     assert sorted(len(one.received) for one in engines) == [0, 0, 1, 1, 1]
 
 
+async def test_engines_that_failed_are_tried_before_anybody_is_refused(engine: Start, router: Start) -> None:
+    """Both breakers are open, as after a start on a machine without a free core; then the engines recover."""
+    recovered = (await engine()).script
+    engines = [await engine(saying(whole(500, b"{}"))) for _ in range(2)]
+    served = await router(*engines, retries={"attempts": 0}, breaker={"open_s": 30})
+    assert [(await served.chat()).status for _ in range(8)] == [502] * 8
+    assert not any(member.available for member in served.fleet.members())
+    for one in engines:
+        one.script = recovered
+    assert [(await served.chat()).status for _ in range(8)] == [200] * 8
+
+
 async def test_an_engine_that_is_not_there(engine: Start, router: Start) -> None:
     gone, works = await engine(), await engine()
     served = await router(gone, works)

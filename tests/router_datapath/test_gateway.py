@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from pointsman.http.client import request
+from pointsman.router.gateway import LEARN_EVERY_S
 
 Start = Callable[..., Awaitable[Any]]
 
@@ -214,7 +215,7 @@ async def test_requests_at_once_are_limited(limit: str, engine: Start, router: S
 
 async def test_no_instance_and_no_room(engine: Start, router: Start) -> None:
     one = await engine()
-    served = await router(one)
+    served = await router(one, queue={"max_wait_for_instance_s": 0})
     for member in served.fleet.members():
         served.fleet.dead(member, "test", refused=False)
     answer = await served.chat()
@@ -233,9 +234,11 @@ async def test_engines_get_their_own_key(engine: Start, router: Start, tmp_path:
 
 async def test_the_prompts_size_is_learned_from_usage(engine: Start, router: Start) -> None:
     served = await router(await engine())
-    before = served.prompts.tokens_per_byte("m")
-    while served.prompts.tokens_per_byte("m") > before / 2:
+    first_guess = served.prompts.tokens_per_byte("m")
+    for _ in range(50):
         await served.chat(stream=True, messages=[{"role": "user", "content": "x" * 1000}])
+        await asyncio.sleep(LEARN_EVERY_S)
+    assert 9 / 1000 < served.prompts.tokens_per_byte("m") < first_guess / 3
 
 
 LENGTHS: dict[str, tuple[dict[str, Any], bool]] = {

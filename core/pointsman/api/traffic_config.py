@@ -26,8 +26,8 @@ class QueueConfig(Section):
 
     max_requests: Annotated[int, Field(ge=0)] = 1024
     max_wait_s: Annotated[float, Field(ge=0)] = 30.0
-    max_wait_for_instance_s: Annotated[float, Field(ge=0)] = 0.0
-    """While nothing that serves the model is available."""
+    max_wait_for_instance_s: Annotated[float, Field(ge=0)] = 5.0
+    """While nothing that serves the model is available: an engine that restarts, or is asked how it is, needs a moment."""
     retry_after_s: Seconds = 1.0
     """What rejected clients are told."""
 

@@ -66,6 +66,7 @@ class Cluster:
         "_folds",
         "_free",
         "_instances",
+        "_last_resort",
         "_placed",
         "_placements",
         "_samples",
@@ -83,6 +84,7 @@ class Cluster:
         self._slots: dict[InstanceId, int] = {}
         self._free: list[int] = list(range(FIRST_SLOTS - 1, -1, -1))
         self._available: set[int] = set()
+        self._last_resort: set[int] = set()
         self._samples: dict[int, EngineSample] = {}
         self._placements: dict[str, Placement] = {}
         self._placed: dict[str, int] = {}
@@ -107,7 +109,8 @@ class Cluster:
         if found is None:
             serving = {slot: i for slot, i in sorted(self._instances.items()) if model in i.models}
             available = {slot: i for slot, i in serving.items() if slot in self._available}
-            found = Candidates(available, served=bool(serving))
+            last_resort = {slot: i for slot, i in serving.items() if slot in self._last_resort}
+            found = Candidates(available, last_resort, served=bool(serving))
             if serving:  # else any client could grow the memo with made-up names
                 self._candidates[model] = found
         return found
@@ -149,6 +152,8 @@ class Cluster:
         slot = self._slots.get(event.id)
         if slot is not None:
             (self._available.add if event.available else self._available.discard)(slot)
+            suspected = event.last_resort and not event.available
+            (self._last_resort.add if suspected else self._last_resort.discard)(slot)
             self._candidates.clear()
 
     def _place(self, event: Placed) -> None:
@@ -261,6 +266,7 @@ class Cluster:
             return
         del self._instances[slot]
         self._available.discard(slot)
+        self._last_resort.discard(slot)
         self._samples.pop(slot, None)
         self._candidates.clear()
         self.prefixes.forget(slot)

@@ -14,6 +14,7 @@ from pointsman.core.slots import Slots
 from pointsman.core.view import Candidates, ClusterView, Group, Stage
 
 WAITS_FOR_ROOM = "every instance runs as many requests as it may"
+LAST_RESORT = "requests have failed on every instance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Rules:
     """Requests that may wait in the router; more are rejected."""
     max_wait_s: float = 30.0
     """Longest wait for a place on an instance that is full."""
-    max_wait_for_instance_s: float = 0.0
+    max_wait_for_instance_s: float = 5.0
     """Longest wait while nothing that serves the model is available."""
     retry_after_s: float = 1.0
 
@@ -69,16 +70,38 @@ def decide(
             if decision.why is WAITS_FOR_ROOM:
                 full.add(kind)
             if waits > rules.max_waiting:
-                decision = Reject(
-                    request.request_id,
-                    RejectReason.QUEUE_FULL,
-                    f"{rules.max_waiting} requests wait already",
-                    rules.retry_after_s,
-                )
+                decision = _queue_full(request, rules)
         elif isinstance(decision, Dispatch) and draft is not None:
             draft.place(request, decision)
         decisions.append(decision)
     return decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What a newcomer finds."""
+
+    waiting: int
+    same_model: bool
+    """Whether any of them waits for the newcomer's model."""
+    lowest_priority: int
+
+
+def decide_newcomer(
+    view: ClusterView, request: RequestView, queue: Queue, now: float, rng: Random, rules: Rules
+) -> Decision | None:
+    """The decision for a request that comes while others wait, where it does not depend on them. None: decide anew
+    about all.
+
+    Since they were told to wait nothing has happened that could make room for them, or they would not wait any more. So
+    who comes after them is decided about in a time that does not grow with the queue.
+    """
+    decision = place(view, request, now, rng, rules)
+    if isinstance(decision, Wait):
+        if queue.waiting < rules.max_waiting:
+            return decision
+        return _queue_full(request, rules) if request.priority <= queue.lowest_priority else None
+    return None if isinstance(decision, Dispatch) and queue.same_model else decision
 
 
 def queue_order(request: RequestView) -> tuple[int, float]:
@@ -89,6 +112,20 @@ def queue_order(request: RequestView) -> tuple[int, float]:
 def place(view: ClusterView, request: RequestView, now: float, rng: Random, rules: Rules) -> Decision:
     """The decision for one request."""
     candidates = view.candidates(request.model)
+    decision = _place(view, request, candidates, now, rng, rules)
+    if candidates.last_resort and isinstance(decision, Dispatch):
+        decision.why = f"{LAST_RESORT}: {decision.why}"
+    return decision
+
+
+def _place(
+    view: ClusterView,
+    request: RequestView,
+    candidates: Candidates,
+    now: float,
+    rng: Random,
+    rules: Rules,
+) -> Decision:
     if request.may_split and candidates.entry.splits and len(candidates.decode):
         return _place_split(view, request, candidates, now, rng, rules)
     whole = candidates.whole
@@ -218,8 +255,14 @@ def _full(request: RequestView, now: float, rules: Rules) -> Decision:
     )
 
 
+def _queue_full(request: RequestView, rules: Rules) -> Reject:
+    why = f"{rules.max_waiting} requests wait already"
+    return Reject(request.request_id, RejectReason.QUEUE_FULL, why, rules.retry_after_s)
+
+
 def _nowhere(view: ClusterView, request: RequestView, now: float, rules: Rules) -> Decision:
-    if not view.candidates(request.model).served:
+    # A model that is configured has no instance at all while its only one is being replaced.
+    if request.model not in rules.models and not view.candidates(request.model).served:
         why = f"no instance serves the model {request.model!r}"
         return Reject(request.request_id, RejectReason.MODEL_NOT_FOUND, why)
     until = min(request.arrived_s + rules.max_wait_for_instance_s, request.deadline_s)

@@ -26,6 +26,8 @@ class InstanceHealth:
 
     id: InstanceId
     available: bool
+    last_resort: bool = False
+    """Not available, but only because requests failed there: health checks say that it is alive."""
 
 
 @dataclass(slots=True)

@@ -85,16 +85,34 @@ class Group:
 
 
 class Candidates:
-    """Who could serve a model now, by stage. Rebuilt only when an instance changes."""
+    """Who could serve a model now, by stage. Rebuilt only when an instance changes.
 
-    __slots__ = ("decode", "entry", "served", "whole")
+    Where the available instances cannot serve it, those that are out for failed requests alone count as well: that every
+    one of them has gone bad is less likely than that something else made requests fail, and if they have, an attempt
+    costs no more than a refusal. Envoy's panic threshold is the same thought; it begins at half of the hosts.
+    """
 
-    def __init__(self, available: Mapping[int, Instance], *, served: bool) -> None:
+    __slots__ = ("decode", "entry", "last_resort", "served", "whole")
+
+    def __init__(
+        self, available: Mapping[int, Instance], last_resort: Mapping[int, Instance], *, served: bool
+    ) -> None:
+        """`last_resort`: instances that are not available, though health checks say that they are alive."""
         self.served = served
         """Whether any instance, available or not, serves the model."""
-        self.whole = Group({slot: i for slot, i in available.items() if _runs_whole(i)})
-        self.entry = Group({slot: i for slot, i in available.items() if i.role is not Role.DECODE})
-        self.decode = Group({slot: i for slot, i in available.items() if i.role is Role.DECODE})
+        self._take(available)
+        self.last_resort = bool(last_resort) and not self._can_serve()
+        """Whether instances count that are not available."""
+        if self.last_resort:
+            self._take(dict(sorted({**available, **last_resort}.items())))
+
+    def _take(self, members: Mapping[int, Instance]) -> None:
+        self.whole = Group({slot: i for slot, i in members.items() if _runs_whole(i)})
+        self.entry = Group({slot: i for slot, i in members.items() if i.role is not Role.DECODE})
+        self.decode = Group({slot: i for slot, i in members.items() if i.role is Role.DECODE})
+
+    def _can_serve(self) -> bool:
+        return len(self.whole) > 0 or (self.entry.splits and len(self.decode) > 0)
 
 
 def _runs_whole(instance: Instance) -> bool:

@@ -5,7 +5,7 @@ from random import Random
 from typing import Protocol
 
 from pointsman.core.cluster import Cluster
-from pointsman.core.decide import Rules, choose_decode, decide
+from pointsman.core.decide import Rules, choose_decode, decide, decide_newcomer
 from pointsman.core.decisions import Decision, Dispatch, Reject, RejectReason, Wait
 from pointsman.core.events import (
     DecodeChosen,
@@ -17,9 +17,9 @@ from pointsman.core.events import (
     Progress,
 )
 from pointsman.core.requests import RequestView
+from pointsman.router.waiting import OnDecision, WaitingRoom
 
 Answer = Dispatch | Reject
-OnDecision = Callable[[Answer], None]
 
 
 class Log(Protocol):
@@ -40,7 +40,7 @@ class Brain:
         self._clock = clock
         self._rng = rng
         self._log = log
-        self._waiting: dict[str, tuple[RequestView, OnDecision]] = {}
+        self._waiting = WaitingRoom()
         self._deciding = False
 
     @property
@@ -62,13 +62,17 @@ class Brain:
         `on_decision` is called before this returns, or later if the request waits; once in any case, unless it
         is withdrawn. A dispatched request is recorded as placed before the call.
         """
+        decision: Decision | None
         if self._waiting:
-            self._waiting[request.request_id] = (request, on_decision)
+            queue = self._waiting.before(request.model)
+            decision = decide_newcomer(self.cluster, request, queue, self._clock(), self._rng, self.rules)
+        else:
+            (decision,) = decide(self.cluster, (request,), self._clock(), self._rng, self.rules)
+        if decision is None:
+            self._waiting.add(request, on_decision)
             self.reconsider()
-            return
-        (decision,) = decide(self.cluster, (request,), self._clock(), self._rng, self.rules)
-        if isinstance(decision, Wait):
-            self._waiting[request.request_id] = (request, on_decision)
+        elif isinstance(decision, Wait):
+            self._waiting.add(request, on_decision)
         else:
             self._carry_out(request, decision, on_decision)
 
@@ -86,11 +90,11 @@ class Brain:
         settled = True
         while settled and self._waiting:
             settled = False
-            requests = [request for request, _ in self._waiting.values()]
-            for decision in decide(self.cluster, requests, self._clock(), self._rng, self.rules):
+            waiting = self._waiting.requests()
+            for decision in decide(self.cluster, waiting, self._clock(), self._rng, self.rules):
                 if isinstance(decision, Wait):
                     continue
-                entry = self._waiting.pop(decision.request_id, None)
+                entry = self._waiting.pop(decision.request_id)
                 if entry is not None:
                     settled = True
                     request, on_decision = entry
@@ -123,7 +127,7 @@ class Brain:
 
     def withdraw(self, request_id: str) -> None:
         """The client left, whether its request waits or runs."""
-        if self._waiting.pop(request_id, None) is None:
+        if self._waiting.pop(request_id) is None:
             self.finished(request_id, completed=False)
 
     def _carry_out(self, request: RequestView, decision: Decision, on_decision: OnDecision) -> None:

@@ -66,6 +66,8 @@ class Member:
     """No longer configured: to be forgotten once nothing runs there."""
     available: bool = False
     """What the view was told last."""
+    last_resort: bool = False
+    """Told along with it: that nothing but failed requests speaks against it."""
     why: str = "not checked yet"
     """Why it is not healthy."""
     sample: EngineSample | None = None
@@ -295,7 +297,7 @@ class Fleet:
             engine_id="",
         )
         member.breaker = Breaker(self._options, self._clock())
-        member.available = False
+        member.available = member.last_resort = False
         self._by_id[identity] = member
         self._recorder.record(InstanceSeen(member.upstream.instance))
         self._tell(member)
@@ -311,9 +313,10 @@ class Fleet:
         """Let the view know if the answer to "may placements go there" has changed."""
         usable = member.healthy and not member.draining and not member.leaving
         available = usable and member.breaker.admits(self._clock())
-        if available != member.available:
-            member.available = available
-            self._recorder.record(InstanceHealth(member.id, available))
+        last_resort = usable and not available
+        if available != member.available or last_resort != member.last_resort:
+            member.available, member.last_resort = available, last_resort
+            self._recorder.record(InstanceHealth(member.id, available, last_resort))
 
 
 def breaker_options(config: RouterConfig) -> BreakerOptions:
