@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
 
 from pointsman.core.perf import AcceleratorClass, EngineProfile, Hinge, IterationCost, StartupTimes
 
@@ -15,7 +16,16 @@ class ProfileError(ValueError):
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """Files have snake_case names; the custom resource EngineProfile has the same fields in camelCase."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        loc_by_alias=False,
+        use_attribute_docstrings=True,
+    )
 
 
 Picoseconds = Annotated[int, Field(ge=0)]
@@ -97,8 +107,9 @@ class StartupFile(_Model):
     asleep_s: float = Field(default=StartupTimes().asleep_s, ge=0)
 
 
-class EngineProfileFile(_Model):
-    name: str = Field(min_length=1)
+class EngineProfileFields(_Model):
+    """What a profile holds, beside its name."""
+
     model: str = Field(min_length=1)
     engine: str
     accelerator: str
@@ -114,6 +125,10 @@ class EngineProfileFile(_Model):
     max_context_tokens: int = Field(default=0, ge=0)
     startup: StartupFile = StartupFile()
     provenance: ProvenanceFile
+
+
+class EngineProfileFile(EngineProfileFields):
+    name: str = Field(min_length=1)
 
     def to_profile(self) -> EngineProfile:
         return EngineProfile(

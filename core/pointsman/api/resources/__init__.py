@@ -1,0 +1,1 @@
+"""The custom resources of pointsman.io/v1alpha1 as models: what users write, and what the controller reports."""
