@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.core.perf import Hinge, IterationCost
+from pointsman.core.perf import Hinge, IterationCost, Slope
 
 COST = IterationCost(
     t0_ps=1_000,
@@ -19,9 +19,13 @@ COST = IterationCost(
     prefill_hinges=(Hinge(4, 7),),
     decode_hinges=(Hinge(2, 5), Hinge(3, 1)),
 )
+TOGETHER = replace(COST, tn_ps=1_000_000, token_slopes=(Slope(0, 40_000), Slope(3, 0), Slope(5, 10_000)))
 
 amounts = st.integers(min_value=0, max_value=10**13)
 hinges = st.lists(st.builds(Hinge, st.integers(min_value=1, max_value=300), amounts), max_size=3).map(tuple)
+slopes = st.lists(
+    st.builds(Slope, st.integers(0, 300), amounts), max_size=4, unique_by=lambda slope: slope.above
+).map(lambda found: tuple(sorted(found)))
 costs = st.builds(
     IterationCost,
     t0_ps=amounts,
@@ -33,6 +37,8 @@ costs = st.builds(
     t0b_ps=amounts,
     prefill_hinges=hinges,
     decode_hinges=hinges,
+    tn_ps=amounts,
+    token_slopes=slopes,
 )
 counts = st.integers(min_value=0, max_value=500)
 
@@ -52,6 +58,22 @@ counts = st.integers(min_value=0, max_value=500)
 )
 def test_the_terms_of_an_iteration(iteration: tuple[int, int, int, int], expected_ps: int) -> None:
     assert COST.iteration_ps(*iteration) == expected_ps
+
+
+@pytest.mark.parametrize(
+    ("iteration", "chunks", "more_ps"),
+    [
+        pytest.param((0, 0, 2, 10), 1, 80_000, id="decode alone climbs the first slope"),
+        pytest.param((2, 4, 1, 30), 1, 1_000_000 + 120_000, id="both phases climb together"),
+        pytest.param((2, 4, 3, 30), 1, 1_000_000 + 120_000, id="the second slope is flat"),
+        pytest.param((6, 9, 1, 30), 3, 3_000_000 + 140_000, id="the third rises again; three prompts"),
+        pytest.param((0, 0, 0, 0), 1, 0, id="idle"),
+    ],
+)
+def test_what_tokens_and_prompts_cost_together(
+    iteration: tuple[int, int, int, int], chunks: int, more_ps: int
+) -> None:
+    assert TOGETHER.iteration_ps(*iteration, chunks) == COST.iteration_ps(*iteration) + more_ps
 
 
 @given(costs, st.integers(1, 300), st.integers(1, 256), st.integers(1, 10**6))

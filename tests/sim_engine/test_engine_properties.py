@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.core.perf import AcceleratorClass, EngineProfile, Hinge, IterationCost
+from pointsman.core.perf import AcceleratorClass, EngineProfile, Hinge, IterationCost, Slope
 from pointsman.sim.engine import Engine, EngineOptions, EngineRequest, Iteration, KvPull, Output, Scheduling
 
 PROFILE = EngineProfile(
@@ -18,7 +18,9 @@ PROFILE = EngineProfile(
     accelerator="toy",
     accelerator_class=AcceleratorClass.A100,
     tensor_parallel=1,
-    cost=IterationCost(1000, 10, 1, 5, 1, decode_hinges=(Hinge(3, 7),)),
+    cost=IterationCost(
+        1000, 10, 1, 5, 1, decode_hinges=(Hinge(3, 7),), tn_ps=13, token_slopes=(Slope(0, 3), Slope(4, 1))
+    ),
     kv_capacity_tokens=320,
     kv_bytes_per_token=1,
     transfer_bytes_per_s=1.0,
@@ -166,15 +168,16 @@ def check_iteration(engine: Engine, iteration: Iteration) -> None:
 
 def price(iteration: Iteration) -> int:
     """The time of an iteration from what each of its requests computes, one by one."""
-    prefill = attention_x2 = sequences = context = 0
+    prefill = attention_x2 = sequences = context = chunks = 0
     for request, tokens in iteration.scheduled:
         if tokens == 1:
             sequences += 1
             context += request.computed_tokens
         else:
+            chunks += 1
             prefill += tokens
             attention_x2 += tokens * (2 * request.computed_tokens - tokens)
-    return PROFILE.cost.iteration_ps(prefill, attention_x2, sequences, context)
+    return PROFILE.cost.iteration_ps(prefill, attention_x2, sequences, context, chunks)
 
 
 @settings(max_examples=60, deadline=None)

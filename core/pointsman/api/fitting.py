@@ -1,9 +1,12 @@
 """Fits the coefficients of an engine's iteration time to measured points (needs the `fit` extra: scipy).
 
 Weighted non-negative least squares (Lawson and Hanson 1974) on relative errors: every point counts the same
-whether it took 20 ms or 7 s. Where the time bends is chosen by leave-one-out error among a few knees.
+whether it took 20 ms or 7 s. With points that mix the phases all coefficients are fitted at once (`fit_jointly`);
+without them each phase is fitted by itself, and where its time bends is chosen by leave-one-out error among a few
+knees (`fit`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from pointsman.core.perf import Hinge, IterationCost
+from pointsman.core.perf import Hinge, IterationCost, Slope
 from pointsman.core.units import PS_PER_MS
 
 
 class Point(NamedTuple):
-    """One measured iteration. A point is of one phase: it prefills, or it decodes."""
+    """One measured iteration."""
 
     prefill_tokens: int
     prefill_attention_x2: int
@@ -27,6 +30,14 @@ class Point(NamedTuple):
     decode_sequences: int
     decode_context_tokens: int
     time_ms: float
+    prefill_chunks: int = 1
+    """Prompts of which `prefill_tokens` are."""
+
+    @property
+    def phase(self) -> str:
+        if not self.prefill_tokens:
+            return "decode"
+        return "mixed" if self.decode_sequences else "prefill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +106,70 @@ def left_out_errors(points: Sequence[Point], knees: Knees) -> dict[str, Relative
     return {phase: summarise(values) for phase, values in errors.items()}
 
 
+TOKEN_KNEES = (0, 2, 4, 8, 16, 32, 64, 128, 192, 256, 384, 512, 1024, 2048, 4096)
+"""Where an iteration's time may bend in the tokens of both phases together."""
+
+
+def fit_jointly(points: Sequence[Point], token_knees: Sequence[int] = TOKEN_KNEES) -> IterationCost:
+    """The cost that fits points of all phases at once.
+
+    Points that mix the phases tell what both share from what each costs alone.
+    Raises FitError if there are fewer than three points of a phase, the mixed one included.
+    """
+    count = Counter(point.phase for point in points)
+    if scarce := [phase for phase in ("prefill", "decode", "mixed") if count[phase] < 3]:
+        raise FitError(
+            f"a joint fit needs three points of each phase; there are fewer of {', '.join(scarce)}"
+        )
+    rows = np.array([_joint_row(point, token_knees) for point in points])
+    times = np.array([point.time_ms for point in points])
+    coefficients = [round(value) for value in _relative_nnls(rows, times) * PS_PER_MS]
+    t0, t0p, t0b, tn, tp, ta, tb, tc = coefficients[:8]
+    slopes = [Slope(*pair) for pair in zip(token_knees, coefficients[8:], strict=True)]
+    return IterationCost(
+        t0_ps=t0,
+        tp_ps=tp,
+        ta_ps=ta,
+        tb_ps=tb,
+        tc_ps=tc,
+        t0p_ps=t0p,
+        t0b_ps=t0b,
+        tn_ps=tn,
+        token_slopes=tuple(slopes) if any(slope.each_ps for slope in slopes) else (),
+    )
+
+
+def _joint_row(point: Point, token_knees: Sequence[int]) -> list[float]:
+    prefills, decodes = point.prefill_tokens > 0, point.decode_sequences > 0
+    tokens = point.prefill_tokens + point.decode_sequences
+    ends = [*token_knees[1:], tokens]
+    return [
+        1.0,
+        prefills,
+        decodes,
+        point.prefill_chunks * prefills,
+        point.prefill_tokens,
+        point.prefill_attention_x2 / 2,
+        point.decode_sequences,
+        point.decode_context_tokens,
+        *(max(0, min(tokens, end) - above) for above, end in zip(token_knees, ends, strict=True)),
+    ]
+
+
+def errors_by_phase(cost: IterationCost, points: Sequence[Point]) -> dict[str, RelativeErrors]:
+    """How well points are predicted, by phase; they should be ones that the fit did not see."""
+    errors: dict[str, list[float]] = {}
+    for point in points:
+        errors.setdefault(point.phase, []).append(relative_error(cost, point))
+    return {phase: summarise(values) for phase, values in errors.items()}
+
+
+def predicted_ms(cost: IterationCost, point: Point) -> float:
+    return cost.iteration_ps(*point[:4], point.prefill_chunks) / PS_PER_MS
+
+
 def relative_error(cost: IterationCost, point: Point) -> float:
-    predicted_ms = cost.iteration_ps(*point[:4]) / PS_PER_MS
-    return abs(predicted_ms - point.time_ms) / point.time_ms
+    return abs(predicted_ms(cost, point) - point.time_ms) / point.time_ms
 
 
 def summarise(errors: Sequence[float]) -> RelativeErrors:
@@ -150,7 +222,13 @@ def _row(point: Point, terms: _Terms, above: tuple[int, ...]) -> NDArray[np.floa
 
 def _solve(points: Sequence[Point], terms: _Terms, above: tuple[int, ...]) -> NDArray[np.float64]:
     """Coefficients in milliseconds."""
-    rows = np.array([_row(point, terms, above) / point.time_ms for point in points])
-    scale = np.maximum(rows.max(axis=0), np.finfo(float).tiny)
-    solution = nnls(rows / scale, np.ones(len(points)))[0]
+    rows = np.array([_row(point, terms, above) for point in points])
+    return _relative_nnls(rows, np.array([point.time_ms for point in points]))
+
+
+def _relative_nnls(rows: NDArray[np.float64], times_ms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients >= 0 with the least sum of squared relative errors."""
+    relative = rows / times_ms[:, np.newaxis]
+    scale = np.maximum(relative.max(axis=0), np.finfo(float).tiny)
+    solution = nnls(relative / scale, np.ones(len(times_ms)))[0]
     return np.asarray(solution / scale, dtype=np.float64)

@@ -5,10 +5,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
-from pointsman.core.perf import AcceleratorClass, EngineProfile, Hinge, IterationCost, StartupTimes
+from pointsman.core.perf import AcceleratorClass, EngineProfile, Hinge, IterationCost, Slope, StartupTimes
 
 
 class ProfileError(ValueError):
@@ -36,6 +36,11 @@ class HingeFile(_Model):
     each_ps: Picoseconds
 
 
+class SlopeFile(_Model):
+    above: int = Field(ge=0)
+    each_ps: Picoseconds
+
+
 class CostFile(_Model):
     """Coefficients of `core.perf.IterationCost`, integer picoseconds."""
 
@@ -48,13 +53,24 @@ class CostFile(_Model):
     t0b_ps: Picoseconds = 0
     prefill_hinges: tuple[HingeFile, ...] = ()
     decode_hinges: tuple[HingeFile, ...] = ()
+    tn_ps: Picoseconds = 0
+    token_slopes: tuple[SlopeFile, ...] = ()
+
+    @field_validator("token_slopes")
+    @classmethod
+    def _rising(cls, slopes: tuple[SlopeFile, ...]) -> tuple[SlopeFile, ...]:
+        above = [slope.above for slope in slopes]
+        if above != sorted(set(above)):
+            raise ValueError("each slope must begin above the one before it")
+        return slopes
 
     def to_cost(self) -> IterationCost:
-        values = self.model_dump(exclude={"prefill_hinges", "decode_hinges"})
+        values = self.model_dump(exclude={"prefill_hinges", "decode_hinges", "token_slopes"})
         return IterationCost(
             **values,
             prefill_hinges=tuple(Hinge(h.above, h.each_ps) for h in self.prefill_hinges),
             decode_hinges=tuple(Hinge(h.above, h.each_ps) for h in self.decode_hinges),
+            token_slopes=tuple(Slope(s.above, s.each_ps) for s in self.token_slopes),
         )
 
     @classmethod
@@ -72,6 +88,8 @@ class CostFile(_Model):
             t0b_ps=cost.t0b_ps,
             prefill_hinges=hinges(cost.prefill_hinges),
             decode_hinges=hinges(cost.decode_hinges),
+            tn_ps=cost.tn_ps,
+            token_slopes=tuple(SlopeFile(above=s.above, each_ps=s.each_ps) for s in cost.token_slopes),
         )
 
 

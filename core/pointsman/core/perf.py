@@ -1,7 +1,9 @@
 """What an engine costs: the time of one iteration of continuous batching, and the limits it runs under."""
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from math import isqrt
 from typing import NamedTuple
 
@@ -13,18 +15,28 @@ class Hinge(NamedTuple):
     each_ps: int
 
 
+class Slope(NamedTuple):
+    """From `above` tokens of an iteration up to where the next slope begins, each token costs `each_ps`."""
+
+    above: int
+    each_ps: int
+
+
 @dataclass(frozen=True, slots=True)
 class IterationCost:
     """Coefficients of one iteration's time, integers in picoseconds, all >= 0.
 
-        t_iter = t0 + [P > 0]*t0p + [B > 0]*t0b + tp*P + ta*A + tb*B + tc*C
+        t_iter = t0 + [P > 0]*t0p + [B > 0]*t0b + tn*N + tp*P + ta*A + tb*B + tc*C + f(P + B)
                  + sum over prefill hinges of each*max(0, P - above) + sum over decode hinges of each*max(0, B - above)
 
-    P prefill tokens in the iteration; A = sum over prefill chunks of chunk * (context before + chunk/2);
-    B sequences that decode; C total context tokens of those sequences. Time is convex and rises in P, A, B and C.
+    N prompts of which a chunk is computed in the iteration, P their tokens; A = sum over the chunks of
+    chunk * (context before + chunk/2); B sequences that decode; C total context tokens of those sequences. Time rises
+    in N, P, A, B and C.
     Phases differ in their fixed cost (decode replays captured graphs), and measured time is flat in P until the
     weights' read is hidden and steepens again when the kernels are full: t0p, t0b and the hinges hold that.
-    Fits fix t0p or t0b at 0, since a constant common to both phases is t0.
+    f is what all tokens of an iteration cost together, whichever phase they are of: matrices are multiplied once for
+    both. It is piecewise linear and rises, but need not be convex: the first tokens of a mixture of experts each wake
+    experts of their own.
     """
 
     t0_ps: int
@@ -36,6 +48,19 @@ class IterationCost:
     t0b_ps: int = 0
     prefill_hinges: tuple[Hinge, ...] = ()
     decode_hinges: tuple[Hinge, ...] = ()
+    tn_ps: int = 0
+    token_slopes: tuple[Slope, ...] = ()
+    """Slopes of f by rising `above`; f is 0 up to the first."""
+    _bends: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _at_bends_ps: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    """f where each slope begins, so that f is one look-up, however many slopes it has."""
+
+    def __post_init__(self) -> None:
+        at_ps = [0]
+        for (above, each_ps), (end, _) in pairwise(self.token_slopes):
+            at_ps.append(at_ps[-1] + each_ps * (end - above))
+        object.__setattr__(self, "_bends", tuple(slope.above for slope in self.token_slopes))
+        object.__setattr__(self, "_at_bends_ps", tuple(at_ps))
 
     def iteration_ps(
         self,
@@ -43,20 +68,35 @@ class IterationCost:
         prefill_attention_x2: int,
         decode_sequences: int,
         decode_context_tokens: int,
+        prefill_chunks: int = 1,
     ) -> int:
         """Time of one iteration. `prefill_attention_x2` is 2A, an integer: sum of chunk * (2*before + chunk)."""
         time_ps = self.t0_ps
         if prefill_tokens:
             time_ps += self.t0p_ps + self.tp_ps * prefill_tokens + self.ta_ps * prefill_attention_x2 // 2
+            time_ps += self.tn_ps * prefill_chunks
             for above, each_ps in self.prefill_hinges:
                 if prefill_tokens > above:
                     time_ps += each_ps * (prefill_tokens - above)
         if decode_sequences:
-            time_ps += self.decode_base_ps(decode_sequences) + self.tc_ps * decode_context_tokens
+            time_ps += self._decode_ps(decode_sequences) + self.tc_ps * decode_context_tokens
+        if self.token_slopes:
+            time_ps += self.tokens_ps(prefill_tokens + decode_sequences)
         return time_ps
 
+    def tokens_ps(self, tokens: int) -> int:
+        """f: what an iteration's tokens cost together, of whichever phase they are."""
+        index = bisect_left(self._bends, tokens) - 1
+        if index < 0:
+            return 0
+        above, each_ps = self.token_slopes[index]
+        return self._at_bends_ps[index] + each_ps * (tokens - above)
+
     def decode_base_ps(self, decode_sequences: int) -> int:
-        """What `decode_sequences` > 0 add to an iteration, without t0 and before their context counts."""
+        """What `decode_sequences` > 0 add to an iteration of their own, without t0 and before their context counts."""
+        return self._decode_ps(decode_sequences) + self.tokens_ps(decode_sequences)
+
+    def _decode_ps(self, decode_sequences: int) -> int:
         base_ps = self.t0b_ps + self.tb_ps * decode_sequences
         for above, each_ps in self.decode_hinges:
             if decode_sequences > above:

@@ -229,7 +229,7 @@ class Engine:
         if plan.idle:
             return None
         sequences = plan.decoding
-        prefill_tokens = attention_x2 = 0
+        prefill_tokens = attention_x2 = prefill_chunks = 0
         context_tokens = self._scheduler.batch.context_tokens
         for request in plan.held_back:
             context_tokens -= request.computed_tokens
@@ -238,9 +238,12 @@ class Engine:
                 sequences += 1
                 context_tokens += request.own_computed
             else:
+                prefill_chunks += 1
                 prefill_tokens += tokens
                 attention_x2 += tokens * (2 * request.own_computed - tokens)
-        duration_ps = self.profile.cost.iteration_ps(prefill_tokens, attention_x2, sequences, context_tokens)
+        duration_ps = self.profile.cost.iteration_ps(
+            prefill_tokens, attention_x2, sequences, context_tokens, prefill_chunks
+        )
         end_ps = plan.now_ps + duration_ps
         return Iteration(
             plan.now_ps, end_ps, plan.chunks, decoding, prefill_tokens, sequences, context_tokens

@@ -1,0 +1,1 @@
+"""Where engine profiles come from: estimates, measured data sets and live endpoints."""
