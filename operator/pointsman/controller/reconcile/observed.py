@@ -16,13 +16,15 @@ class ClusterFacts:
 
     leader_worker_sets: bool = False
     """Whether `leaderworkerset.x-k8s.io/v1` is served."""
+    own_image: str = ""
+    """The operator's own image, which simulated engines run when their spec names none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedPool:
     """An InstancePool with all that belongs to it.
 
-    Children are listed by the label `pointsman.io/pool` of the pool's namespace, whoever owns them.
+    Children are listed by the label `pointsman.io/instance-pool` in the pool's namespace, whoever owns them.
     """
 
     pool: Object
@@ -33,8 +35,13 @@ class ObservedPool:
     """ControllerRevisions."""
     config_maps: tuple[Object, ...] = ()
     disruption_budgets: tuple[Object, ...] = ()
+    profiles: tuple[Object, ...] = ()
+    """EngineProfiles; at least the one that the pool names."""
     running: Mapping[str, int] = field(default_factory=dict)
     """Requests in each instance, by its name, where that is known."""
+    refused: str = ""
+    """What the API server said when it refused an action of the last pass for what it holds (400, 403, 422), not for
+    being busy or newer; empty otherwise. People read it in the condition Degraded."""
     facts: ClusterFacts = ClusterFacts()
 
 
@@ -70,4 +77,6 @@ class ObservedService:
     routers: tuple[RouterReport, ...] | None = None
     """None: nobody asked them, or none could be found out about."""
     live: LiveFigures | None = None
+    refused: str = ""
+    """As in ObservedPool."""
     facts: ClusterFacts = ClusterFacts()
