@@ -35,7 +35,7 @@ def pre_stop(port: int, metrics: Iterable[str], grace: GraceTime) -> dict[str, A
     """The hook: waits until the sum of these metrics is zero. Needs `python3` in the image, which vLLM's, SGLang's and
     Pointsman's own have.
     """
-    program = (files("pointsman.controller.objects") / "waiter.py").read_text()
+    program = (files("pointsman.controller.inside") / "wait_until_idle.py").read_text()
     return {
         "exec": {
             "command": [

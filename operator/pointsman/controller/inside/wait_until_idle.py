@@ -1,4 +1,4 @@
-"""Runs inside engine images as `python3 -c`: standard library only, any Python from 3.9; see `drain`."""
+"""Runs inside engine images as `python3 -c`: standard library only, any Python from 3.9; see `objects.drain`."""
 
 import sys
 import time
