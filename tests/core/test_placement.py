@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from pointsman.core.cluster import Cluster
-from pointsman.core.events import Placed
+from pointsman.core.events import InstanceSeen, Placed
 from pointsman.core.placement.catalogue import POLICIES, make_policy
 from pointsman.core.requests import RequestView
 from pointsman.core.slots import Slots
@@ -127,6 +128,129 @@ def test_without_a_session_it_is_the_fewest_requests(
     assert chosen("session", cluster, make_request()) == 1
 
 
+def holding(
+    cluster: Cluster,
+    prefill: list[int],
+    context: list[int],
+    running: list[int] | None = None,
+    cached: dict[int, int] | None = None,
+    capacity: int = 0,
+) -> Cluster:
+    loaded(cluster, running, prefill)
+    for slot, count in enumerate(context):
+        cluster.loads.context_tokens[slot] = count
+        if capacity:
+            known = replace(cluster.instance(slot), kv_capacity_tokens=capacity)
+            cluster.apply(InstanceSeen(known))
+    for slot, blocks in (cached or {}).items():
+        cluster.prefixes.insert(slot, HASHES[:blocks], 100)
+    return cluster
+
+
+HASHES = (11, 12, 13, 14)
+
+
+@pytest.mark.parametrize(
+    ("case", "prefill", "context", "cached", "parameters", "expected"),
+    [
+        ("nothing cached: least of prompts and contexts", [600, 0], [0, 900], {}, {}, {1}),
+        ("a pending prompt counts twice: to compute, and to hold", [500, 0], [0, 999], {}, {}, {1}),
+        ("cached tokens are credited once", [0, 0], [60, 0], {0: 4}, {}, {0}),
+        ("but not more than they save", [0, 0], [70, 0], {0: 4}, {}, {1}),
+        ("without credit the cache is nothing", [0, 0], [60, 0], {0: 4}, {"overlap_credit": 0.0}, {1}),
+        ("scale 0 leaves what is held", [90, 0], [0, 95], {}, {"prefill_load_scale": 0.0}, {0}),
+        ("ties are shared", [5, 5], [5, 5], {}, {}, {0, 1}),
+    ],
+)
+def test_kv_cost(
+    case: str,
+    prefill: list[int],
+    context: list[int],
+    cached: dict[int, int],
+    parameters: dict[str, float],
+    expected: set[int],
+    make_cluster: MakeCluster,
+    make_request: MakeRequest,
+) -> None:
+    cluster = holding(make_cluster("mixed", "mixed"), prefill, context, cached=cached)
+    request = make_request(block_hashes=HASHES, block_tokens=16, prompt_tokens=64)
+    seen = {chosen("kv_cost", cluster, request, seed, **parameters) for seed in range(40)}
+    assert seen == expected, case
+
+
+def test_kv_cost_on_decode_stages_counts_what_is_held(
+    make_cluster: MakeCluster, make_request: MakeRequest
+) -> None:
+    cluster = holding(make_cluster("mixed", "mixed"), [0, 0], [60, 50], cached={0: 4})
+    request = make_request(block_hashes=HASHES, block_tokens=16, prompt_tokens=64)
+    slots = cluster.candidates("m").whole.slots
+    pick = make_policy("kv_cost").pick(cluster, request, slots, Stage.DECODE, Random(0))
+    assert (pick.slot, pick.cost) == (1, 50 + 64)
+
+
+def test_kv_cost_with_a_temperature_prefers_the_cheap_and_spares_none(
+    make_cluster: MakeCluster, make_request: MakeRequest
+) -> None:
+    cluster = holding(make_cluster("mixed", "mixed", "mixed"), [0, 0, 0], [0, 500, 1000])
+    counts = Counter(chosen("kv_cost", cluster, make_request(), seed, temperature=0.5) for seed in range(900))
+    # exp(0) : exp(-1) : exp(-2)
+    assert counts[0] > counts[1] > counts[2] > 0
+    assert counts[0] == pytest.approx(900 * 0.665, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("case", "running", "context", "cached", "parameters", "expected"),
+    [
+        ("all alike: any", [3, 3], [0, 0], {}, {}, {0, 1}),
+        ("shortest queue", [3, 5], [0, 0], {}, {}, {0}),
+        ("emptier KV", [3, 3], [900, 100], {}, {}, {1}),
+        ("a whole prefix outweighs the longest queue", [9, 2], [0, 0], {0: 4}, {}, {0}),
+        ("but not queue and KV together", [9, 2], [900, 0], {0: 4}, {}, {1}),
+        ("nor half of it the queue", [9, 2], [0, 0], {0: 2}, {}, {1}),
+        ("weights are parameters", [9, 2], [0, 0], {0: 4}, {"prefix_weight": 1.0}, {1}),
+    ],
+)
+def test_weighted_scorers(
+    case: str,
+    running: list[int],
+    context: list[int],
+    cached: dict[int, int],
+    parameters: dict[str, float],
+    expected: set[int],
+    make_cluster: MakeCluster,
+    make_request: MakeRequest,
+) -> None:
+    cluster = holding(make_cluster("mixed", "mixed"), [0, 0], context, running, cached, capacity=1000)
+    request = make_request(block_hashes=HASHES, block_tokens=16, prompt_tokens=64)
+    seen = {chosen("weighted_scorers", cluster, request, seed, **parameters) for seed in range(40)}
+    assert seen == expected, case
+
+
+@pytest.mark.parametrize(
+    ("case", "running", "prefill", "context", "expected"),
+    [
+        ("most free per request", [2, 4], [0, 0], [500, 400], {0}),
+        ("a waiting prompt is used memory", [2, 2], [300, 0], [300, 400], {1}),
+        ("fewer requests outweigh less memory", [1, 4], [0, 0], [800, 300], {0}),
+        ("an idle one is free beyond measure", [1, 0], [0, 0], [1, 0], {1}),
+        ("overcommitted is worse the fewer share it", [1, 4], [0, 0], [1400, 1400], {1}),
+        ("ties are shared", [2, 2], [0, 0], [10, 10], {0, 1}),
+    ],
+)
+def test_freeness(
+    case: str,
+    running: list[int],
+    prefill: list[int],
+    context: list[int],
+    expected: set[int],
+    make_cluster: MakeCluster,
+    make_request: MakeRequest,
+) -> None:
+    cluster = holding(make_cluster("mixed", "mixed"), prefill, context, running, capacity=1000)
+    seen = {chosen("freeness", cluster, make_request(), seed) for seed in range(40)}
+    assert seen == expected, case
+
+
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_every_policy_picks_a_candidate_on_every_stage(
     name: str, make_cluster: MakeCluster, make_request: MakeRequest
@@ -142,7 +266,7 @@ def test_every_policy_picks_a_candidate_on_every_stage(
 
 
 def test_unknown_names_say_what_there_is() -> None:
-    with pytest.raises(ValueError, match="unknown policy 'best'; there are least_requests, "):
+    with pytest.raises(ValueError, match="unknown policy 'best'; there are freeness, "):
         make_policy("best")
     with pytest.raises(ValueError, match="'prefix_affinity' has no parameter depth; it has balance_abs"):
         make_policy("prefix_affinity", {"depth": 3})

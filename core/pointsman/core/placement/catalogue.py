@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
+from pointsman.core.placement.freeness import Freeness
+from pointsman.core.placement.kv_cost import KvCost
 from pointsman.core.placement.least_requests import LeastRequests
 from pointsman.core.placement.least_tokens import LeastTokens
 from pointsman.core.placement.policy import Policy
@@ -12,6 +14,7 @@ from pointsman.core.placement.prefix_affinity import PrefixAffinity
 from pointsman.core.placement.random_choice import RandomChoice
 from pointsman.core.placement.round_robin import RoundRobin
 from pointsman.core.placement.session import Session
+from pointsman.core.placement.weighted_scorers import WeightedScorers
 
 POLICIES: Mapping[str, Callable[..., Policy]] = {
     policy.name: policy
@@ -23,6 +26,9 @@ POLICIES: Mapping[str, Callable[..., Policy]] = {
         LeastTokens,
         PrefixAffinity,
         Session,
+        KvCost,
+        WeightedScorers,
+        Freeness,
     )
 }
 
