@@ -240,17 +240,16 @@ def test_a_run_of_decoding_is_one_leap(prompt: int) -> None:
 
 
 def test_a_cut_run_ends_with_the_iteration_under_way() -> None:
-    engine = Engine(PROFILE)
-    engine.add(EngineRequest("a", 8, 50), 0)
-    first = engine.begin_run(0)
-    assert first is not None
-    engine.end_run(first)
-    run = engine.begin_run(first.end_ps)
-    assert run is not None
-    times = [run.start_ps + PROFILE.cost.decode_run_ps(n, 1, 9) for n in (1, 2, 3)]
-    engine.cut(run, times[1] + 1)
-    assert (run.iterations, run.end_ps) == (3, times[2])
-    engine.cut(run, times[1])
-    assert (run.iterations, run.end_ps) == (2, times[1])
-    engine.cut(run, run.start_ps)
-    assert (run.iterations, run.end_ps) == (1, times[0])
+    for late_ps, expected in ((1, 3), (0, 2)):
+        engine = Engine(PROFILE)
+        engine.add(EngineRequest("a", 8, 50), 0)
+        first = engine.begin_run(0)
+        assert first is not None
+        engine.end_run(first)
+        run = engine.begin_run(first.end_ps)
+        assert run is not None
+        times = [run.start_ps + PROFILE.cost.decode_run_ps(n, 1, 9) for n in (1, 2, 3)]
+        engine.cut(run, times[1] + late_ps)
+        assert (run.iterations, run.end_ps) == (expected, times[expected - 1])
+        engine.cut(run, times[2])
+        assert run.iterations == expected

@@ -22,6 +22,9 @@ COMMANDS: dict[str, Subcommand] = {
     "replay": Subcommand(
         "pointsman.cli.replay:command", "Play a trace against any OpenAI endpoint and report."
     ),
+    "simulate": Subcommand(
+        "pointsman.cli.simulate:command", "Play a trace on a simulated cluster and report."
+    ),
 }
 """A command joins when it works."""
 

@@ -29,6 +29,8 @@ class RequestView:
     priority: int = 0
     max_output_tokens: int = 0
     """0: not limited by the client."""
+    expected_output_tokens: int = 0
+    """Predicted length of the answer. 0: nobody predicts."""
     slo: Slo = NO_SLO
     deadline_s: float = inf
     """When the answer is of no use any more, on the clock of `arrived_s`: nobody waits beyond it."""

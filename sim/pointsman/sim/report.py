@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -125,6 +125,16 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
+class Latencies:
+    """Of completed requests."""
+
+    ttft_s: Distribution
+    tpot_s: Distribution
+    itl_s: Distribution
+    e2e_s: Distribution
+
+
+@dataclass(frozen=True, slots=True)
 class SloFigures:
     ttft_s: float | None
     tpot_s: float | None
@@ -200,6 +210,14 @@ class Figures:
     def mean_ttft_s(self) -> float | None:
         return sum(self.ttft_s) / len(self.ttft_s) if self.ttft_s else None
 
+    def latencies(self) -> Latencies:
+        return Latencies(
+            ttft_s=distribution(self.ttft_s),
+            tpot_s=distribution(self.tpot_s),
+            itl_s=_of_histogram(self.gaps),
+            e2e_s=distribution(self.e2e_s),
+        )
+
     def add(self, result: RequestResult) -> None:
         self.outcomes[result.outcome] += 1
         self.good += result.meets_slo
@@ -254,46 +272,72 @@ class Measurements:
     def report(self, facts: RunFacts, cluster: ClusterFigures, course: RunCourse) -> Report:
         everything = self.figures(whole=True)
         figures = everything if course.interrupted else self.figures(whole=False)
-        promised = facts.slo_rule is not None
-        return Report(
-            trace=facts.trace,
-            policy=facts.policy,
-            predictor=facts.predictor,
-            seed=facts.seed,
-            pools=facts.pools,
-            rate_scale=facts.rate_scale,
-            speed=facts.speed,
-            requests=figures.requests,
-            completed=figures.outcomes[Outcome.COMPLETED],
-            failed=figures.outcomes[Outcome.FAILED],
-            rejected=figures.outcomes[Outcome.REJECTED],
-            unfinished=figures.outcomes[Outcome.UNFINISHED],
-            duration_s=figures.duration_s,
-            request_rate=_per(figures.outcomes[Outcome.COMPLETED], figures.duration_s),
-            goodput=_per(figures.good, figures.duration_s) if promised else None,
-            slo=SloFigures(
-                ttft_s=facts.slo.ttft_s if facts.slo else None,
-                tpot_s=facts.slo.tpot_s if facts.slo else None,
-                attainment=figures.good / figures.requests if promised and figures.requests else None,
-                rule=facts.slo_rule,
-            ),
-            ttft_s=distribution(figures.ttft_s),
-            tpot_s=distribution(figures.tpot_s),
-            itl_s=_of_histogram(figures.gaps),
-            e2e_s=distribution(figures.e2e_s),
-            makespan_s=everything.duration_s,
-            prefix_hit_rate=cluster.prefix_hit_rate,
-            preemptions=cluster.preemptions,
-            migrations=cluster.migrations,
-            instance_seconds=cluster.instance_seconds,
-            wall_s=course.wall_s,
-            simulated_requests_per_s=everything.requests / course.wall_s if course.wall_s > 0 else None,
-            engine_lag=cluster.engine_lag,
-            client_lag_s=course.client_lag_s,
-            interrupted=course.interrupted,
-            marks=course.marks,
-            errors=course.errors,
-        )
+        return make_report(figures, everything, facts, cluster, course)
+
+
+class Measured(Protocol):
+    """What a report says of some requests."""
+
+    @property
+    def requests(self) -> int: ...
+    @property
+    def outcomes(self) -> Mapping[Outcome, int]: ...
+    @property
+    def good(self) -> int:
+        """Requests that met their SLO."""
+
+    @property
+    def duration_s(self) -> float:
+        """From the first arrival to the last end."""
+
+    def latencies(self) -> Latencies: ...
+
+
+def make_report(
+    figures: Measured, everything: Measured, facts: RunFacts, cluster: ClusterFigures, course: RunCourse
+) -> Report:
+    """`figures` are those of the measured requests, `everything` those of all."""
+    promised = facts.slo_rule is not None
+    latencies = figures.latencies()
+    return Report(
+        trace=facts.trace,
+        policy=facts.policy,
+        predictor=facts.predictor,
+        seed=facts.seed,
+        pools=facts.pools,
+        rate_scale=facts.rate_scale,
+        speed=facts.speed,
+        requests=figures.requests,
+        completed=figures.outcomes[Outcome.COMPLETED],
+        failed=figures.outcomes[Outcome.FAILED],
+        rejected=figures.outcomes[Outcome.REJECTED],
+        unfinished=figures.outcomes[Outcome.UNFINISHED],
+        duration_s=figures.duration_s,
+        request_rate=_per(figures.outcomes[Outcome.COMPLETED], figures.duration_s),
+        goodput=_per(figures.good, figures.duration_s) if promised else None,
+        slo=SloFigures(
+            ttft_s=facts.slo.ttft_s if facts.slo else None,
+            tpot_s=facts.slo.tpot_s if facts.slo else None,
+            attainment=figures.good / figures.requests if promised and figures.requests else None,
+            rule=facts.slo_rule,
+        ),
+        ttft_s=latencies.ttft_s,
+        tpot_s=latencies.tpot_s,
+        itl_s=latencies.itl_s,
+        e2e_s=latencies.e2e_s,
+        makespan_s=everything.duration_s,
+        prefix_hit_rate=cluster.prefix_hit_rate,
+        preemptions=cluster.preemptions,
+        migrations=cluster.migrations,
+        instance_seconds=cluster.instance_seconds,
+        wall_s=course.wall_s,
+        simulated_requests_per_s=everything.requests / course.wall_s if course.wall_s > 0 else None,
+        engine_lag=cluster.engine_lag,
+        client_lag_s=course.client_lag_s,
+        interrupted=course.interrupted,
+        marks=course.marks,
+        errors=course.errors,
+    )
 
 
 def distribution(durations_s: Sequence[float]) -> Distribution:

@@ -35,6 +35,8 @@ class Iteration:
     decode_context_tokens: int
     """Of the first iteration of a run, as `core.perf.IterationCost` counts them."""
     iterations: int = 1
+    begun: int = 1
+    """Iterations whose blocks are taken."""
 
     @property
     def scheduled(self) -> list[tuple[EngineRequest, int]]:
@@ -190,19 +192,18 @@ class Engine:
         return run
 
     def cut(self, run: Iteration, at_ps: int) -> None:
-        """Let the run end with the iteration that is under way at that time (or ends just then)."""
-        if at_ps < run.end_ps and run.iterations > 1:
-            self._shorten(run, self._iterations_until(run, at_ps))
+        """Let the run end with the iteration that is under way at that time (or ends just then).
+
+        From then on the engine is what stepping to that time would have made of it.
+        """
+        if at_ps < run.end_ps and run.iterations > run.begun:
+            self._shorten(run, max(run.begun, self._iterations_until(run, at_ps)))
+        self._begin_rest(run)
 
     def end_run(self, run: Iteration) -> list[Output]:
         """What the run produced for those who got their first token (since a preemption) or their last."""
-        scheduler, batch = self._scheduler, self._scheduler.batch
-        more = run.iterations - 1
-        if more:
-            self.pool.take(batch.blocks_needed(more))
-            begun = batch.clock.begun
-            batch.begin(more)
-            scheduler.fill_decoded(begun + 1, begun + more)
+        batch = self._scheduler.batch
+        self._begin_rest(run)
         ending = batch.end()
         self.counters.iterations += run.iterations
         singles = sum(tokens == 1 for _, tokens in run.chunks)
@@ -214,7 +215,37 @@ class Engine:
             outputs.append(Output(request, run.iterations, finished=True))
         return outputs + self._first_tokens(run.end_ps)
 
+    def progress(self, run: Iteration, at_ps: int) -> Iterator[tuple[EngineRequest, int]]:
+        """Who decodes in a run that is under way, and how many tokens each has at that time."""
+        ended = self._ended(run, at_ps)
+        for request in self._scheduler.batch:
+            yield request, request.generated_tokens + ended
+
+    def abandon(self, run: Iteration, at_ps: int) -> int:
+        """The engine ends with a run under way, which counts as far as it got. Returns the iterations that ended."""
+        ended = self._ended(run, at_ps)
+        self.counters.iterations += ended
+        self.counters.generated_tokens += ended * run.decode_sequences
+        return ended
+
     # --- inside
+
+    def _ended(self, run: Iteration, at_ps: int) -> int:
+        """Iterations of a run under way that have ended by then."""
+        if run.iterations == 1 or at_ps <= run.start_ps:
+            return 0
+        return self._iterations_until(run, at_ps + 1) - 1
+
+    def _begin_rest(self, run: Iteration) -> None:
+        """Take the blocks for iterations of a run that were not begun one by one."""
+        more = run.iterations - run.begun
+        if more:
+            scheduler, batch = self._scheduler, self._scheduler.batch
+            self.pool.take(batch.blocks_needed(more))
+            begun = batch.clock.begun
+            batch.begin(more)
+            scheduler.fill_decoded(begun + 1, begun + more)
+            run.begun = run.iterations
 
     def _plan(self, now_ps: int) -> Plan:
         for request in self._leases.expired(now_ps):

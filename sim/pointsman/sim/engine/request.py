@@ -14,6 +14,8 @@ class KvPull:
     """Leading prompt tokens whose KV arrives."""
     duration_ps: int
     """Time from having blocks to having their content, were all of it pulled."""
+    arrive_ps: Callable[[int, int], int] | None = None
+    """Where given, tells instead when so many (second) tokens arrive that are asked for at a time (first)."""
 
 
 @dataclass(slots=True)
@@ -46,6 +48,8 @@ class EngineRequest:
     cached_tokens: int = field(default=0, init=False)
     """Prompt tokens found in the prefix cache when it was first scheduled."""
     preemptions: int = field(default=0, init=False)
+    preempted_ps: int = field(default=-1, init=False)
+    """When it was last preempted; -1: never."""
     arrived_ps: int = field(default=0, init=False)
     scheduled_ps: int | None = field(default=None, init=False)
     first_token_ps: int | None = field(default=None, init=False)

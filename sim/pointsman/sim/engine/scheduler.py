@@ -173,7 +173,7 @@ class Scheduler:
                 del plan.held_back[victim]
             elif victim in self.batch:
                 plan.budget += 1  # its token of this iteration was planned already
-            self._preempt(victim, unserved=victim in plan.unserved)
+            self._preempt(victim, plan.now_ps, unserved=victim in plan.unserved)
             if victim is request:
                 return False
         self.pool.take(blocks)
@@ -188,7 +188,7 @@ class Scheduler:
         # As in vLLM, the first of equals.
         return max(running, key=lambda request: (request.priority, request.arrived_ps))
 
-    def _preempt(self, victim: EngineRequest, *, unserved: bool) -> None:
+    def _preempt(self, victim: EngineRequest, now_ps: int, *, unserved: bool) -> None:
         """By recompute: its blocks go, its tokens stay, and it waits at the front."""
         if victim is self._prefilling:
             self._prefilling = None
@@ -198,6 +198,7 @@ class Scheduler:
         self.free(victim)
         victim.own_computed = 0
         victim.preemptions += 1
+        victim.preempted_ps = now_ps
         self.counters.preemptions += 1
         self._waiting.appendleft(victim)
 
@@ -259,7 +260,11 @@ class Scheduler:
         """Blocks are taken; the KV that is not cached here takes its share of the whole pull's time."""
         request.own_computed += tokens
         self.counters.pulled_tokens += tokens
-        self._arrivals.expect(request, now_ps + pull.duration_ps * tokens // pull.tokens)
+        if pull.arrive_ps is not None:
+            at_ps = pull.arrive_ps(now_ps, tokens)
+        else:
+            at_ps = now_ps + pull.duration_ps * tokens // pull.tokens
+        self._arrivals.expect(request, at_ps)
 
     def _start_pulled(self, request: EngineRequest, plan: Plan) -> bool:
         """Let a request run whose KV has come."""

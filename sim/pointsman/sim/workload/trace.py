@@ -36,6 +36,8 @@ class TraceFile:
     """A trace on disk; iterating reads it from its beginning. Raises TraceError where it is not as it should be."""
 
     path: Path
+    longest_context_tokens: int = 0
+    """Prompt and answer of a request may not be longer together. 0: they may."""
 
     def __iter__(self) -> Iterator[TraceRequest]:
         rows = _csv_rows(self.path) if self._format() == ".csv" else _jsonl_rows(self.path)
@@ -50,7 +52,14 @@ class TraceFile:
                     "timestamp_s", f"{timestamp_s} comes after {previous_s}; sort the trace by time"
                 )
             previous_s = timestamp_s
-            yield fields.request(timestamp_s - start_s)
+            request = fields.request(timestamp_s - start_s)
+            if 0 < self.longest_context_tokens < request.prompt_tokens + request.output_tokens:
+                tokens = f"{request.prompt_tokens} and {request.output_tokens} output tokens"
+                fields.refuse(
+                    "prompt_tokens",
+                    f"{tokens} exceed the {self.longest_context_tokens} that the largest KV cache holds",
+                )
+            yield request
         if line is None:
             raise TraceError(self.path, None, None, "holds no requests")
 

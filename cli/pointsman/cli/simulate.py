@@ -1,0 +1,85 @@
+"""`pointsman simulate`: play a trace on a simulated cluster and report."""
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pointsman.cli.report_view import print_report, write_json
+from pointsman.cli.simulation import FilePath, SimulationPlan, run_plan, shared_options
+from pointsman.sim.simulation.kernel import Simulation
+from pointsman.sim.workload.trace import TraceError
+
+INTERRUPTED_STATUS = 130
+
+
+@click.command()
+@click.argument("trace")
+@shared_options()
+@click.option("--json", "json_file", type=FilePath, help="Write the report as one JSON object.")
+@click.option(
+    "--explain",
+    multiple=True,
+    type=click.IntRange(min=0),
+    metavar="ID",
+    help="Say why the request of this place in the order of arrival, from 0, went where it went; repeatable.",
+)
+def command(json_file: Path | None, **given: Any) -> None:
+    r"""Play TRACE (CSV or JSONL, maybe gzipped) on a simulated cluster, in virtual time, and report.
+
+    \b
+    Columns: timestamp_s, prompt_tokens, output_tokens and, where known, hash_ids,
+    session_id, program_id, tenant, priority.
+    """
+    plan = SimulationPlan(**given)
+    plan.check()
+    running: list[Simulation] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for simulation in running:
+            simulation.stop()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with _bar() as bar:
+            task = bar.add_task("simulated", total=None)
+
+            def on_start(simulation: Simulation, planned: int) -> None:
+                running.append(simulation)
+                bar.update(task, total=planned)
+
+            ran = run_plan(plan, on_start, lambda ended: bar.update(task, completed=ended))
+    except TraceError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    print_report(ran.report)
+    for explanation in ran.result.explanations:
+        click.echo(explanation)
+    if json_file is not None:
+        try:
+            write_json(json_file, ran.report.as_json())
+        except OSError as error:
+            raise click.FileError(str(json_file), error.strerror) from error
+    if ran.report.interrupted:
+        sys.exit(INTERRUPTED_STATUS)
+
+
+def _bar() -> Progress:
+    """On a terminal; nothing elsewhere."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,289 @@
+"""What `simulate` and `compare` have in common: their options, and one run from them."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pointsman.api.profile import load_profile
+from pointsman.cli.options import objective_for
+from pointsman.core.decide import ModelRules, Rules
+from pointsman.core.instances import Role
+from pointsman.core.placement.catalogue import make_policy
+from pointsman.core.slo import Slo
+from pointsman.sim.engine import EngineOptions
+from pointsman.sim.objective import Objective, ProfileObjective
+from pointsman.sim.pools import Pool, PoolsError, parse_pools
+from pointsman.sim.predictors import Predictor, PredictorError, make_predictor
+from pointsman.sim.report import ClusterFigures, Report, RunCourse, RunFacts, make_report
+from pointsman.sim.simulation.kernel import Simulation, SimulationResult
+from pointsman.sim.simulation.options import SimulationOptions
+from pointsman.sim.workload.request import Workload, measure_extent
+from pointsman.sim.workload.scale import Cut, RateScaled
+from pointsman.sim.workload.trace import TraceFile
+
+FilePath = click.Path(path_type=Path, dir_okay=False)
+Above0 = click.FloatRange(min=0, min_open=True)
+DEFAULT_CHUNK_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class SimulationPlan:
+    """The options that `simulate` and `compare` share, one field each."""
+
+    trace: str
+    pools: str
+    policy: str
+    chunk: int = DEFAULT_CHUNK_TOKENS
+    predictor: str = "none"
+    seed: int = 0
+    rate_scale: float = 1.0
+    max_requests: int | None = None
+    view_delay: float = 0.0
+    routers: int | None = None
+    max_running: int = 0
+    slo: Slo | None = None
+    explain: tuple[int, ...] = ()
+
+    def check(self) -> None:
+        """Raises click.BadParameter where options contradict each other or name what is not there."""
+        if self.routers == 1 and self.view_delay:
+            raise click.BadParameter(
+                "a single router sees all it does at once; give --routers 2 or more",
+                param_hint="--view-delay",
+            )
+        self.pool_list  # noqa: B018 - looked up for its errors
+        self.rules  # noqa: B018
+
+    @cached_property
+    def pool_list(self) -> list[Pool]:
+        """Raises click.BadParameter."""
+        try:
+            names = parse_pools(self.pools)
+        except PoolsError as error:
+            raise click.BadParameter(str(error), param_hint="--pools") from error
+        pools = []
+        for number, name in enumerate(names):
+            try:
+                profile = load_profile(name.profile)
+            except (OSError, ValueError) as error:
+                raise click.BadParameter(str(error), param_hint="--pools") from error
+            label = f"{name.role}-{number}" if len(names) > 1 else str(name.role)
+            pools.append(Pool(label, name.count, name.role, profile, max_running=self.max_running))
+        return pools
+
+    @cached_property
+    def objective(self) -> Objective:
+        if self.slo is not None:
+            return objective_for(self.slo, None, "")
+        first = next(pool for pool in self.pool_list if pool.role is not Role.DECODE)
+        return ProfileObjective(first.profile, self.chunk)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """Raises click.BadParameter."""
+        try:
+            policy = make_policy(*_policy_of(self.policy))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--policy") from error
+        return Rules(default=ModelRules(policy=policy), max_waiting=1 << 30, max_wait_s=1e9)
+
+    @property
+    def replicas(self) -> int:
+        """A delay needs somebody else to see late."""
+        return self.routers or (2 if self.view_delay else 1)
+
+    def workload(self) -> Workload:
+        longest = max(pool.profile.longest_context_tokens for pool in self.pool_list)
+        source = TraceFile(Path(self.trace), longest)
+        return Cut(RateScaled(source, self.rate_scale, self.seed), self.max_requests)
+
+    def options(self) -> SimulationOptions:
+        policy = self.rules.default.policy
+        return SimulationOptions(
+            pools=self.pool_list,
+            rules=self.rules,
+            objective=self.objective,
+            engine=EngineOptions(chunk_tokens=self.chunk),
+            seed=self.seed,
+            routers=self.replicas,
+            view_delay_s=self.view_delay,
+            report_progress=getattr(policy, "reads_progress", True),
+            explain=frozenset(self.explain),
+        )
+
+    def facts(self) -> RunFacts:
+        return RunFacts(
+            trace=Path(self.trace).name,
+            policy=self.policy,
+            predictor=None if self.predictor == "none" else self.predictor,
+            seed=self.seed,
+            pools=self.pools,
+            rate_scale=self.rate_scale,
+            slo=self.objective.same_for_all,
+            slo_rule=self.objective.rule,
+        )
+
+
+def _policy_of(text: str) -> tuple[str, dict[str, Any]]:
+    """`name` or `name:key=value,key=value`, values as numbers where they are some. Raises ValueError."""
+    name, _, listed = text.partition(":")
+    parameters: dict[str, Any] = {}
+    for part in filter(None, listed.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise ValueError(f"{part!r} is not PARAMETER=VALUE, as in prefix_affinity:cache_threshold=0.5")
+        parameters[key] = _number(value)
+    return name, parameters
+
+
+def _number(text: str) -> object:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A run and its report."""
+
+    report: Report
+    result: SimulationResult
+
+
+def run_plan(
+    plan: SimulationPlan,
+    on_start: Callable[[Simulation, int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Ran:
+    """One simulation. `on_start` gets it and the number of requests before it runs.
+
+    Raises TraceError, click.BadParameter and OSError.
+    """
+    plan.check()
+    start_s = time.perf_counter()
+    workload = plan.workload()
+    planned = measure_extent(workload).requests
+    try:
+        predictor: Predictor = make_predictor(plan.predictor, workload, plan.seed)
+    except PredictorError as error:
+        raise click.BadParameter(str(error), param_hint="--predictor") from error
+    simulation = Simulation(workload, planned, predictor, plan.options())
+    if on_start is not None:
+        on_start(simulation, planned)
+    result = simulation.run(on_progress)
+    wall_s = time.perf_counter() - start_s
+    return Ran(report_of(plan, result, wall_s), result)
+
+
+def report_of(plan: SimulationPlan, result: SimulationResult, wall_s: float) -> Report:
+    recorder, counters = result.recorder, result.counters
+    everything = recorder.whole()
+    figures = everything if result.interrupted else recorder.measured
+    queried = counters.prefix_queries
+    marks = []
+    if result.retries:
+        marks.append(f"{result.retries} attempts were repeated on other instances")
+    return make_report(
+        figures,
+        everything,
+        plan.facts(),
+        ClusterFigures(
+            prefix_hit_rate=counters.prefix_hits / queried if queried else None,
+            preemptions=counters.preemptions,
+            migrations=0,
+            instance_seconds=result.instance_seconds,
+        ),
+        RunCourse(
+            wall_s=wall_s, interrupted=result.interrupted, marks=tuple(marks), errors=dict(recorder.errors)
+        ),
+    )
+
+
+def with_policy(plan: SimulationPlan, policy: str, rate_scale: float) -> SimulationPlan:
+    return replace(plan, policy=policy, rate_scale=rate_scale)
+
+
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def shared_options(*, without: Sequence[str] = ()) -> Option:
+    """The command-line options of `SimulationPlan`."""
+    from pointsman.cli.options import read_slo
+
+    options = {
+        "pools": click.option(
+            "--pools",
+            required=True,
+            metavar="COUNTxROLE:PROFILE,...",
+            help='Instances, as in "8xmixed:a100-opt-13b" or "4xprefill:P,4xdecode:P"; P a shipped profile or a file.',
+        ),
+        "policy": click.option(
+            "--policy", required=True, metavar="NAME[:KEY=VALUE,...]", help="Placement policy."
+        ),
+        "chunk": click.option(
+            "--chunk",
+            type=click.IntRange(min=1),
+            default=DEFAULT_CHUNK_TOKENS,
+            show_default=True,
+            help="Token budget of an iteration.",
+        ),
+        "predictor": click.option(
+            "--predictor",
+            default="none",
+            show_default=True,
+            metavar="none|mean|oracle|noisy:TAU|FILE",
+            help="Predicts answer lengths; TAU is Kendall's rank correlation with the truth.",
+        ),
+        "seed": click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn."),
+        "rate_scale": click.option(
+            "--rate-scale",
+            type=Above0,
+            default=1.0,
+            show_default=True,
+            help="Times the trace's request rate.",
+        ),
+        "max_requests": click.option(
+            "--max-requests", type=click.IntRange(min=1), help="Stop after so many, counted after scaling."
+        ),
+        "view_delay": click.option(
+            "--view-delay",
+            type=click.FloatRange(min=0),
+            default=0.0,
+            show_default=True,
+            metavar="S",
+            help="Seconds after which a router sees what another did.",
+        ),
+        "routers": click.option(
+            "--routers",
+            type=click.IntRange(min=1),
+            help="Router replicas that requests come to in turn.  [default: 1; 2 with --view-delay]",
+        ),
+        "max_running": click.option(
+            "--max-running",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Requests the router lets run on an instance at once, more wait in the router; 0: no limit.",
+        ),
+        "slo": click.option(
+            "--slo",
+            callback=read_slo,
+            metavar="ttft=S,tpot=S",
+            help="Limits in seconds; either may be left out.",
+        ),
+    }
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed([name for name in options if name not in without]):
+            command = options[name](command)
+        return command
+
+    return decorate

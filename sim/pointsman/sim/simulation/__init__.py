@@ -1,0 +1,1 @@
+"""A whole cluster in virtual time: engines, routers and the network between them, driven by one queue of events."""

@@ -1,0 +1,55 @@
+"""What a simulated cluster is made of and how its routers decide."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pointsman.core.decide import Rules
+from pointsman.sim.engine import EngineOptions
+from pointsman.sim.objective import Objective
+from pointsman.sim.pools import Pool
+
+MODEL = "simulated"
+"""The name under which all instances serve: one simulation, one model."""
+
+
+class Happening(StrEnum):
+    """What can befall an instance."""
+
+    LOST = "lost"
+    """It dies with all that runs there; routers notice at once."""
+    STARTED = "started"
+    """It serves from now on: a new one, or one that was lost, with an empty cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceChange:
+    """One instance, named `POOL/NUMBER`, is lost or starts."""
+
+    at_s: float
+    instance: str
+    happening: Happening
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationOptions:
+    """Everything but the workload."""
+
+    pools: Sequence[Pool]
+    rules: Rules
+    objective: Objective
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    seed: int = 0
+    routers: int = 1
+    """Replicas; requests come to them in turn."""
+    view_delay_s: float = 0.0
+    """After which a replica sees what another did. What it did itself it sees at once."""
+    report_progress: bool = True
+    """Whether routers hear once a second how far each answer is. Needed by policies that look at context tokens."""
+    attempts: int = 3
+    """How often a request is tried before it fails; only before its first token, as in the router."""
+    changes: Sequence[InstanceChange] = ()
+    explain: frozenset[int] = frozenset()
+    """Requests, by their place in the order of arrival from 0, whose decisions are kept in words."""
+    stepwise: bool = False
+    """Step through every iteration instead of leaping: slow, and the same result."""
