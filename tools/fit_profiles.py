@@ -13,20 +13,21 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 
 from pointsman.api.fitting import (
     Knees,
     Point,
-    RelativeErrors,
     fit,
     left_out_errors,
     relative_error,
     summarise,
 )
-from pointsman.api.profile import CostFile, EngineProfileFile, ErrorFile, ProvenanceFile
+from pointsman.api.profile import CostFile, EngineProfileFile, ProvenanceFile
 from pointsman.core.perf import AcceleratorClass
+from pointsman.profiling.compose import rounded
 
 METHOD = (
     "non-negative least squares on relative errors over the form of pointsman.core.perf.IterationCost; "
@@ -41,7 +42,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("core/pointsman/api/profiles"))
     arguments = parser.parse_args()
-    for profile in (opt_13b(arguments.data), llama2_70b(arguments.data)):
+    data = arguments.data
+    for profile in (opt_13b(data), llama2_70b(data, A100_SPLITWISE), llama2_70b(data, H100_SPLITWISE)):
         path = arguments.out / f"{profile.name}.json"
         path.write_text(profile.model_dump_json(indent=2) + "\n", encoding="utf-8")
         print(path, {phase: error.model_dump() for phase, error in profile.provenance.left_out.items()})
@@ -93,7 +95,7 @@ def opt_13b(data: Path) -> EngineProfileFile:
             licence="Apache-2.0",
             method=METHOD + "; errors are of formula values at batches and contexts that the fit did not see",
             points_used=len(points),
-            left_out={phase: _rounded(error) for phase, error in errors.items()},
+            left_out={phase: rounded(error) for phase, error in errors.items()},
             kv_capacity="the same source, pp 1",
             kv_bytes_per_token="2 (keys, values) * 2 bytes * 40 layers * 5120 hidden, from the public model card",
             transfer=_TRANSFER + "; one GPU, one link",
@@ -130,63 +132,87 @@ def _distserve_grid(
     return points
 
 
-def llama2_70b(data: Path) -> EngineProfileFile:
-    rows = read(data / "splitwise_perf.csv.gz", model="llama2-70b", gpu="a100-80gb", tp="8")
-    by_point: defaultdict[tuple[int, int, int, int], list[float]] = defaultdict(list)
+class Splitwise(NamedTuple):
+    """One accelerator of Splitwise's measurements, and what to say of it."""
+
+    accelerator: str
+    node: str
+    accelerator_class: AcceleratorClass
+    most_prefill_tokens: int
+    """Iterations with more are left out of fit and errors."""
+    caveats: tuple[str, ...]
+
+
+A100_SPLITWISE = Splitwise(
+    "a100",
+    "DGX-A100",
+    AcceleratorClass.A100,
+    1 << 30,
+    (
+        (
+            "prefill of many short prompts costs more here than one prompt of as many tokens; a cost per prompt holds "
+            "that, and the fit sees no cost of attention over a long prompt (ta = 0)"
+        ),
+    ),
+)
+H100_SPLITWISE = Splitwise(
+    "h100",
+    "DGX-H100",
+    AcceleratorClass.H100,
+    8192,
+    (
+        (
+            "prefill of 16 prompts or fewer and up to 8192 tokens; 32 and 64 prompts of 512 tokens at once were measured "
+            "cheaper per token than the fit extrapolates"
+        ),
+    ),
+)
+
+
+def llama2_70b(data: Path, source: Splitwise) -> EngineProfileFile:
+    rows = read(data / "splitwise_perf.csv.gz", model="llama2-70b", gpu=f"{source.accelerator}-80gb", tp="8")
+    by_point: defaultdict[tuple[int, int, int, int, int], list[float]] = defaultdict(list)
     for row in rows:
         prompt, batch = int(row["prompt_tokens"]), int(row["batch_size"])
-        if row["phase"] == "prefill":
-            by_point[prompt * batch, batch * prompt**2, 0, 0].append(float(row["time_ms"]))
+        if row["phase"] == "prefill" and prompt * batch <= source.most_prefill_tokens:
+            by_point[prompt * batch, batch * prompt**2, 0, 0, batch].append(float(row["time_ms"]))
         elif row["phase"] == "decode_step":
-            by_point[0, 0, batch, batch * int(row["context_tokens"])].append(float(row["time_ms"]))
-    points = [Point(*point, median(times)) for point, times in sorted(by_point.items())]
-    knees = Knees(prefill=(256, 512, 1024, 2048, 4096), decode=(8, 16, 32))
+            by_point[0, 0, batch, batch * int(row["context_tokens"]), 1].append(float(row["time_ms"]))
+    points = [Point(*point[:4], median(times), point[4]) for point, times in sorted(by_point.items())]
+    knees = Knees(prefill=(256, 512, 2048), decode=(8, 16, 32))
     shape = read(data / "vidur_model_shapes.csv.gz", model="meta-llama/Llama-2-70b-hf")[0]
     kv_bytes = 2 * BYTES_PER_VALUE * int(shape["n_layers_public"]) * _kv_width(shape)
     gpus, gpu_bytes, parameters = 8, 80e9, 68.98e9
     free_bytes = 0.9 * gpus * gpu_bytes - BYTES_PER_VALUE * parameters
     return EngineProfileFile(
-        name="a100-llama2-70b-tp8",
+        name=f"{source.accelerator}-llama2-70b-tp8",
         model="meta-llama/Llama-2-70b-hf",
         engine="splitwise",
-        accelerator="a100-80gb",
-        accelerator_class=AcceleratorClass.A100,
+        accelerator=f"{source.accelerator}-80gb",
+        accelerator_class=source.accelerator_class,
         tensor_parallel=gpus,
         cost=CostFile.from_cost(fit(points, knees)),
         kv_capacity_tokens=int(free_bytes / kv_bytes) // 16 * 16,
         kv_bytes_per_token=kv_bytes,
         transfer_bytes_per_s=gpus * _transfer_bytes_per_s(data),
         provenance=ProvenanceFile(
-            source="Mutinifni/splitwise-sim@8f99e7dc9b40 data/perf_model.csv, DGX-A100, llama2-70b, tp 8: medians of "
+            source=f"Mutinifni/splitwise-sim@8f99e7dc9b40 data/perf_model.csv, {source.node}, llama2-70b, tp 8: medians of "
             "repeats; prefill of 1 to 64 prompts, decode steps of batches of 1 to 64",
             licence="MIT",
             method=METHOD + "; errors are of points left out one by one, choice of hinges included",
             points_used=len(points),
-            left_out={phase: _rounded(error) for phase, error in left_out_errors(points, knees).items()},
+            left_out={phase: rounded(error) for phase, error in left_out_errors(points, knees).items()},
             kv_capacity="estimate: 0.9 of 8 * 80 GB less 2 bytes for each of 68.98e9 weights, over the bytes per token",
             kv_bytes_per_token="2 (keys, values) * 2 bytes * 80 layers * 8 KV heads * 128, shapes from microsoft/vidur",
             transfer=_TRANSFER
             + "; eight GPUs, each moving its shard over a link of its own, is an assumption",
             caveats=(
                 "no point covers a large batch and a long prompt; decode beyond batch 64 is extrapolated",
-                (
-                    "prefill of many short prompts costs more here than one prompt of as many tokens, so the fit "
-                    "sees no cost of attention over a long prompt (ta = 0); a prompt of 8192 tokens in chunks of "
-                    "2048 is predicted at 1.12 s, measured whole at 1.55 s"
-                ),
+                *source.caveats,
                 "the serving software of 2023; newer stacks are faster",
                 "the time of an iteration that mixes prefill and decode is composed, not measured",
             ),
         ),
-    )
-
-
-def _rounded(error: RelativeErrors) -> ErrorFile:
-    return ErrorFile(
-        points=error.points,
-        median=round(error.median, 4),
-        p90=round(error.p90, 4),
-        worst=round(error.worst, 4),
     )
 
 

@@ -73,10 +73,10 @@ def fit(points: Sequence[Point], knees: Knees, hinges_at_most: int = 2) -> Itera
         raise FitError(
             f"a fit needs three points of each phase; there are {len(prefill)} of prefill and {len(decode)} of decode"
         )
-    prefill_base, prefill_per, ta_ps, prefill_hinges = _fit_phase(
+    prefill_base, prefill_per, ta_ps, tn_ps, prefill_hinges = _fit_phase(
         prefill, _prefill_terms, knees.prefill, hinges_at_most
     )
-    decode_base, decode_per, tc_ps, decode_hinges = _fit_phase(
+    decode_base, decode_per, tc_ps, _, decode_hinges = _fit_phase(
         decode, _decode_terms, knees.decode, hinges_at_most
     )
     # Without points that mix the phases, what both cost alike cannot be told from what each costs alone:
@@ -92,6 +92,7 @@ def fit(points: Sequence[Point], knees: Knees, hinges_at_most: int = 2) -> Itera
         t0b_ps=decode_base - common,
         prefill_hinges=prefill_hinges,
         decode_hinges=decode_hinges,
+        tn_ps=tn_ps,
     )
 
 
@@ -181,28 +182,28 @@ def summarise(errors: Sequence[float]) -> RelativeErrors:
     )
 
 
-# A phase is base + per*size + context_cost*context + sum of each*max(0, size - above).
-_Terms = Callable[[Point], tuple[int, float]]
+# A phase is base + per*size + context_cost*context + each*prompts + sum of each*max(0, size - above).
+_Terms = Callable[[Point], tuple[int, float, int]]
 
 
-def _prefill_terms(point: Point) -> tuple[int, float]:
-    return point.prefill_tokens, point.prefill_attention_x2 / 2
+def _prefill_terms(point: Point) -> tuple[int, float, int]:
+    return point.prefill_tokens, point.prefill_attention_x2 / 2, point.prefill_chunks
 
 
-def _decode_terms(point: Point) -> tuple[int, float]:
-    return point.decode_sequences, point.decode_context_tokens
+def _decode_terms(point: Point) -> tuple[int, float, int]:
+    return point.decode_sequences, point.decode_context_tokens, 0
 
 
 def _fit_phase(
     points: Sequence[Point], terms: _Terms, knees: tuple[int, ...], hinges_at_most: int
-) -> tuple[int, int, int, tuple[Hinge, ...]]:
+) -> tuple[int, int, int, int, tuple[Hinge, ...]]:
     candidates = [chosen for n in range(hinges_at_most + 1) for chosen in combinations(knees, n)]
     # min keeps the first of equals, and fewer hinges come first.
     chosen = min(candidates, key=lambda above: round(_leave_one_out(points, terms, above), 4))
     coefficients = [round(value) for value in _solve(points, terms, chosen) * PS_PER_MS]
-    base, per, context = coefficients[:3]
-    hinges = (Hinge(above, each) for above, each in zip(chosen, coefficients[3:], strict=True))
-    return base, per, context, tuple(hinge for hinge in hinges if hinge.each_ps)
+    base, per, context, prompts = coefficients[:4]
+    hinges = (Hinge(above, each) for above, each in zip(chosen, coefficients[4:], strict=True))
+    return base, per, context, prompts, tuple(hinge for hinge in hinges if hinge.each_ps)
 
 
 def _leave_one_out(points: Sequence[Point], terms: _Terms, above: tuple[int, ...]) -> float:
@@ -216,8 +217,8 @@ def _leave_one_out(points: Sequence[Point], terms: _Terms, above: tuple[int, ...
 
 
 def _row(point: Point, terms: _Terms, above: tuple[int, ...]) -> NDArray[np.float64]:
-    size, context = terms(point)
-    return np.array([1.0, size, context, *(max(0, size - knee) for knee in above)])
+    size, context, prompts = terms(point)
+    return np.array([1.0, size, context, prompts, *(max(0, size - knee) for knee in above)])
 
 
 def _solve(points: Sequence[Point], terms: _Terms, above: tuple[int, ...]) -> NDArray[np.float64]:
