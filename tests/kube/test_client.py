@@ -124,6 +124,17 @@ async def test_only_the_object_with_this_uid_is_deleted(fake: FakeKube, client: 
         await client.get(CONFIG_MAPS, "it", "ns")
 
 
+async def test_only_the_object_with_this_uid_is_patched(client: ApiClient) -> None:
+    made = await client.create(CONFIG_MAPS, config_map(a="1"), manager="pointsman")
+    patch = {"data": {"a": "2"}}
+    with pytest.raises(ConflictError):
+        await client.merge(CONFIG_MAPS, patch, "it", "ns", manager="pointsman", uid="of a predecessor")
+    after = await client.merge(
+        CONFIG_MAPS, patch, "it", "ns", manager="pointsman", uid=made["metadata"]["uid"]
+    )
+    assert after["data"] == {"a": "2"}
+
+
 async def test_an_update_of_another_version_is_a_conflict(client: ApiClient) -> None:
     made = dict(await client.create(CONFIG_MAPS, config_map(a="1"), manager="pointsman"))
     await client.update(CONFIG_MAPS, made | {"data": {"a": "2"}}, manager="pointsman")

@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 
 from pointsman.kube.access import Access
-from pointsman.kube.errors import AccessError, UnreachableError, error_of
+from pointsman.kube.errors import AccessError, ConflictError, InvalidError, UnreachableError, error_of
 from pointsman.kube.resource import Object, Resource, key_of
 
 PAGE = 500
@@ -224,19 +224,29 @@ class ApiClient:
         *,
         manager: str,
         subresource: str = "",
+        uid: str | None = None,
     ) -> Object:
-        """JSON merge patch (RFC 7396)."""
-        return await self._call(
-            "patch",
-            "PATCH",
-            resource,
-            namespace,
-            name,
-            subresource,
-            patch,
-            {"fieldManager": manager},
-            content_type=MERGE,
-        )
+        """JSON merge patch (RFC 7396), only if the object still has this UID: another one raises ConflictError."""
+        body = dict(patch)
+        if uid is not None:
+            body["metadata"] = {**(patch.get("metadata") or {}), "uid": uid}
+        try:
+            return await self._call(
+                "patch",
+                "PATCH",
+                resource,
+                namespace,
+                name,
+                subresource,
+                body,
+                {"fieldManager": manager},
+                content_type=MERGE,
+            )
+        except InvalidError as error:
+            # What a precondition on the UID is to a deletion, an immutable field is to a patch.
+            if uid is not None and "metadata.uid" in error.fields:
+                raise ConflictError(error.call, error.status, error.reason, error.message) from error
+            raise
 
     async def delete(
         self,

@@ -28,6 +28,8 @@ class ApiError(KubeError):
         """Machine-readable, as `metav1.StatusReason`; empty where the answer was no Status."""
         self.message = message
         self.retry_after_s: float | None = None
+        self.fields: tuple[str, ...] = ()
+        """Paths of the fields that were refused, where the answer names them."""
 
 
 class NotFoundError(ApiError):
@@ -67,9 +69,11 @@ def error_of(call: str, status: int, body: Any) -> ApiError:
     reason, message = str(told.get("reason") or ""), str(told.get("message") or "")
     error = _BY_STATUS.get(status, ApiError)(call, status, reason, message)
     details = told.get("details")
-    retry_s = details.get("retryAfterSeconds") if isinstance(details, Mapping) else None
-    if isinstance(retry_s, int | float) and retry_s >= 0:
-        error.retry_after_s = float(retry_s)
+    if isinstance(details, Mapping):
+        retry_s = details.get("retryAfterSeconds")
+        if isinstance(retry_s, int | float) and retry_s > 0:
+            error.retry_after_s = float(retry_s)
+        error.fields = tuple(str(cause.get("field")) for cause in details.get("causes") or ())
     return error
 
 

@@ -22,8 +22,9 @@ SERVER_SET = (
 class RefusalError(Exception):
     """An answer that is a Status of failure."""
 
-    def __init__(self, code: int, reason: str, message: str) -> None:
+    def __init__(self, code: int, reason: str, message: str, field: str = "") -> None:
         super().__init__(message)
+        self.field = field
         self.code = code
         self.reason = reason
         self.message = message
@@ -36,6 +37,7 @@ class RefusalError(Exception):
             "code": self.code,
             "reason": self.reason,
             "message": self.message,
+            "details": {"causes": [{"field": self.field}] if self.field else []},
         }
 
 
@@ -97,6 +99,9 @@ class Storage:
     def merge(self, collection: str, namespace: str, name: str, patch: Object) -> Object:
         place = (collection, namespace, name)
         stored = self._find(*place)
+        uid = stored.object["metadata"]["uid"]
+        if (patch.get("metadata") or {}).get("uid", uid) != uid:
+            raise RefusalError(422, "Invalid", "metadata.uid: field is immutable", field="metadata.uid")
         return self._put(place, stored, _merge_patch(stored.object, patch))
 
     def apply(
