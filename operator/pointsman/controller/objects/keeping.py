@@ -12,6 +12,8 @@ PROVEN_AT = f"{names.GROUP}/proven-at"
 """Annotation of a revision: when all instances were of it and ready. The latest is what a failed change goes back to."""
 FAILED_AT = f"{names.GROUP}/failed-at"
 """Annotation of a revision: when it was given up."""
+FAILED_BECAUSE = f"{names.GROUP}/failed-because"
+"""Annotation of a revision: what its instances were seen to suffer from then."""
 
 
 def _meta(pool: Mapping[str, Any], spec: InstancePoolSpec, name: str) -> dict[str, Any]:

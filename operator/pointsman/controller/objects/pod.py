@@ -1,7 +1,6 @@
 """The pod of an engine, from all that an InstancePool says."""
 
 from collections.abc import Mapping, Sequence
-from math import ceil
 from typing import Any
 
 from pointsman.api.resources import names
@@ -20,6 +19,8 @@ LAUNCHES = {
     EngineType.SIMULATED: simulated.launch,
 }
 STARTUP_PERIOD_S = 2
+# Not the rollout's deadline: another deadline must not be another pod. Loading the largest models takes less.
+LONGEST_START_S = 4 * 3600
 SHARED_MEMORY_OF_MANY = "16Gi"
 # What the "restricted" Pod Security Standard asks for and every engine image bears.
 CAREFUL: Mapping[str, Any] = {
@@ -124,12 +125,11 @@ def _environment(start: Start, launch: Launch) -> list[dict[str, Any]]:
 def _probes(launch: Launch, spec: InstancePoolSpec) -> dict[str, Any]:
     ask = {"httpGet": {"path": launch.health_path, "port": spec.engine.port}}
     return {
-        # As long as a rollout waits; then the kubelet tries once more from the start.
         "startupProbe": {
             **ask,
             "periodSeconds": STARTUP_PERIOD_S,
             "timeoutSeconds": 2,
-            "failureThreshold": ceil(spec.rollout.progress_deadline_seconds / STARTUP_PERIOD_S),
+            "failureThreshold": LONGEST_START_S // STARTUP_PERIOD_S,
         },
         "readinessProbe": {**ask, "periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 3},
         # Late and patient: an engine that is busy is not dead, and loading it again takes minutes.

@@ -1,6 +1,8 @@
 """What the shell gathers before it asks what to do. Objects are as the API server gave them, managedFields included.
 
-Everything here may be stale; nothing relies on its being fresh. What is missing because it could not be read must stop the
+Everything here may be stale: names of new instances follow from what was seen and deletions name a uid, so acting twice on
+one view does nothing twice. But a view must not be older than the shell's own last writes to this object's children, or what
+was made or removed a moment ago is made or removed once more before it is put right. What is missing because it could not be read must stop the
 pass in the shell, not look like an empty list: absent children would be made again.
 """
 
