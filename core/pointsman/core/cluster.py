@@ -28,6 +28,9 @@ from pointsman.core.view import Candidates, Loads
 UNKNOWN_CAPACITY_TOKENS = 500_000
 """Prefix blocks are remembered for this many tokens where an engine's KV capacity is not known."""
 
+MOST_PREFIX_BLOCKS = 1_000_000
+"""Of all instances together, whatever their KV could hold: about 150 MB."""
+
 FIRST_SLOTS = 8
 """Arrays begin with room for this many instances and double when it runs out."""
 
@@ -174,7 +177,8 @@ class Cluster:
 
     def _capacity_blocks(self, slot: int, request: RequestView) -> int:
         tokens = self._instances[slot].kv_capacity_tokens or UNKNOWN_CAPACITY_TOKENS
-        return max(1, tokens // max(1, request.block_tokens))
+        share = MOST_PREFIX_BLOCKS // len(self._instances)
+        return max(1, min(tokens // max(1, request.block_tokens), share))
 
     def _end_prefill(self, event: PrefillEnded) -> None:
         placement = self._placements.get(event.request_id)
