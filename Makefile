@@ -6,7 +6,7 @@ STAMP   := $(VENV)/.pointsman-installed
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay lock cluster \
+.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay fuzz lock cluster \
         cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm
 
 help: ## this list
@@ -63,6 +63,14 @@ test-cluster: $(STAMP) cluster-build ## tests on a cluster of this machine's own
 
 test-cluster-full: $(STAMP) cluster-build ## the same and the long ones: twenty starts and ends, kills half way up
 	@$(WITH_MAKE) $(BIN)/python -m pytest e2e/cluster $(ARGS)
+
+# The corpus is replayed by `make test`, without the fuzzer.
+TARGET  ?= response request body events metrics
+SECONDS ?= 60
+fuzz: $(STAMP) ## feed what the router reads from strangers with anything (TARGET=body SECONDS=60)
+	@$(BIN)/python -c 'import atheris' 2> /dev/null || \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	@set -e; for target in $(TARGET); do PYTHONPATH=fuzz $(BIN)/python -m pointsman_fuzz $$target $(SECONDS); done
 
 lock: ## pin what the image is made of, by hash
 	$(PYTHON) -m venv build/lock

@@ -180,6 +180,8 @@ class Connection(asyncio.Protocol):
         if self._complete:
             return
         status = self._parser.get_status_code()
+        if status < 100:
+            raise ValueError("a status below 100")  # llhttp lets it have a body
         if status < 200:
             self._interim = True
             return
@@ -200,6 +202,8 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         if not self._complete:
+            if not self._head_done:
+                raise ValueError("a body in an interim response")
             self._quiet_bytes = 0
             self._body.append(body)
 

@@ -206,6 +206,8 @@ class ClientConnection(asyncio.Protocol):
         self._buffer += data
         self._scanned = len(data)
         self._since_s = self._server.clock()
+        if data == b"\r":
+            return  # half of an empty line, perhaps
         first = data[:16].partition(b" ")[0]
         if data and not (first.isascii() and first.decode("ascii").replace("-", "").isalpha()):
             self._refuse(400, "this is not an HTTP request")

@@ -1,0 +1,1 @@
+"""What the router reads from strangers, fed with anything: `make fuzz`. The corpus is replayed by the tests."""
