@@ -25,6 +25,9 @@ COMMANDS: dict[str, Subcommand] = {
     "simulate": Subcommand(
         "pointsman.cli.simulate:command", "Play a trace on a simulated cluster and report."
     ),
+    "compare": Subcommand(
+        "pointsman.cli.compare:command", "Simulate policies side by side against load, and plot."
+    ),
 }
 """A command joins when it works."""
 

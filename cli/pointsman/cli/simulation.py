@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -205,10 +205,6 @@ def report_of(plan: SimulationPlan, result: SimulationResult, wall_s: float) -> 
             wall_s=wall_s, interrupted=result.interrupted, marks=tuple(marks), errors=dict(recorder.errors)
         ),
     )
-
-
-def with_policy(plan: SimulationPlan, policy: str, rate_scale: float) -> SimulationPlan:
-    return replace(plan, policy=policy, rate_scale=rate_scale)
 
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
