@@ -53,8 +53,9 @@ def decide(
     Pure: with several requests each sees those before it as placed, on a draft of the loads. Instances that run
     their `max_running` requests take no more; who finds all of them full waits.
     """
-    if len(waiting) > 1:
-        waiting = sorted(waiting, key=queue_order)
+    if len(waiting) == 1 and rules.max_waiting > 0:  # every arrival that nobody waits before
+        return [place(view, waiting[0], now, rng, rules)]
+    waiting = sorted(waiting, key=queue_order)
     decisions: list[Decision] = []
     draft = Draft(view) if len(waiting) > 1 else None
     full: set[tuple[str, bool]] = set()

@@ -17,7 +17,7 @@ class RejectReason(StrEnum):
     """It has waited, or would wait, longer than it may."""
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Dispatch:
     """Send the request now.
 
@@ -33,6 +33,24 @@ class Dispatch:
     cost: float
     """The chosen candidate's score in the policy's unit; lower is better."""
     why: str
+
+    def __init__(
+        self,
+        request_id: str,
+        prefill: InstanceId | None,
+        decode: InstanceId | None,
+        policy: str,
+        candidates: int,
+        cost: float,
+        why: str,
+    ) -> None:
+        self.request_id = request_id
+        self.prefill = prefill
+        self.decode = decode
+        self.policy = policy
+        self.candidates = candidates
+        self.cost = cost
+        self.why = why
 
     def explain(self) -> str:
         """One line of ASCII for the `x-pointsman-decision` header."""

@@ -50,7 +50,7 @@ class EngineSample:
     kv_capacity_tokens: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Placed:
     """A request was sent: to one instance, or to prefill on one and decode on another."""
 
@@ -61,8 +61,20 @@ class Placed:
     """None: not chosen yet (late decode)."""
     at_s: float
 
+    def __init__(
+        self,
+        request: RequestView,
+        prefill: InstanceId | None,
+        decode: InstanceId | None,
+        at_s: float,
+    ) -> None:
+        self.request = request
+        self.prefill = prefill
+        self.decode = decode
+        self.at_s = at_s
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class DecodeChosen:
     """The decode instance of a split request was chosen, or chosen anew, after it was placed."""
 
@@ -70,30 +82,48 @@ class DecodeChosen:
     decode: InstanceId
     at_s: float
 
+    def __init__(self, request_id: str, decode: InstanceId, at_s: float) -> None:
+        self.request_id = request_id
+        self.decode = decode
+        self.at_s = at_s
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class PrefillEnded:
     """The prompt's KV exists: on a split request, the prefill instance is done with it (bar the transfer)."""
 
     request_id: str
     at_s: float
 
+    def __init__(self, request_id: str, at_s: float) -> None:
+        self.request_id = request_id
+        self.at_s = at_s
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class Progress:
     """Output tokens so far."""
 
     request_id: str
     output_tokens: int
 
+    def __init__(self, request_id: str, output_tokens: int) -> None:
+        self.request_id = request_id
+        self.output_tokens = output_tokens
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class Finished:
     """The request left its instances, in whatever way: completed, failed, cancelled, or to be placed anew."""
 
     request_id: str
     at_s: float
     completed: bool
+
+    def __init__(self, request_id: str, at_s: float, *, completed: bool) -> None:
+        self.request_id = request_id
+        self.at_s = at_s
+        self.completed = completed
 
 
 Event = (

@@ -36,13 +36,15 @@ _SINGLE = frozenset(
 )
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class RequestHead:
-    """A request without its body. Header names are in lower case; repeated ones are joined with a comma."""
+    """A request without its body."""
 
     method: bytes
     target: bytes
     headers: dict[bytes, bytes]
+    """Names are in lower case; repeated ones are joined with a comma. Without Content-Length, which is `content_length`:
+    heads that differ in nothing else share this dictionary, and may be known by its identity. Never changed."""
     content_length: int
     """0 where there is no body; meaningless when chunked."""
     chunked: bool
@@ -50,6 +52,42 @@ class RequestHead:
     """Whether the client wants to send more on this connection."""
     http_1_0: bool
     """The client knows neither chunks nor interim responses."""
+    size: int
+    """Bytes of the head itself."""
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: dict[bytes, bytes],
+        content_length: int,
+        size: int,
+        *,
+        chunked: bool,
+        keep_alive: bool,
+        http_1_0: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.content_length = content_length
+        self.chunked = chunked
+        self.keep_alive = keep_alive
+        self.http_1_0 = http_1_0
+        self.size = size
+
+    def with_length(self, content_length: int, size: int) -> "RequestHead":
+        """The same head before a body of another length."""
+        return RequestHead(
+            self.method,
+            self.target,
+            self.headers,
+            content_length,
+            size,
+            chunked=self.chunked,
+            keep_alive=self.keep_alive,
+            http_1_0=self.http_1_0,
+        )
 
     @property
     def path(self) -> bytes:
@@ -80,8 +118,16 @@ def parse_head(raw: bytes, max_headers: int = MAX_HEADERS) -> RequestHead:
     chunked, length = _framing(headers, http_1_0=http_1_0)
     if b"expect" in headers and headers[b"expect"].lower() != b"100-continue":
         raise BadRequestError(417, "expect: only 100-continue can be met")
+    headers.pop(b"content-length", None)
     return RequestHead(
-        method, target, headers, length, chunked, _keep_alive(headers, http_1_0=http_1_0), http_1_0
+        method,
+        target,
+        headers,
+        length,
+        len(raw),
+        chunked=chunked,
+        keep_alive=_keep_alive(headers, http_1_0=http_1_0),
+        http_1_0=http_1_0,
     )
 
 

@@ -67,7 +67,7 @@ class Brain:
             queue = self._waiting.before(request.model)
             decision = decide_newcomer(self.cluster, request, queue, self._clock(), self._rng, self.rules)
         else:
-            (decision,) = decide(self.cluster, (request,), self._clock(), self._rng, self.rules)
+            decision = decide(self.cluster, (request,), self._clock(), self._rng, self.rules)[0]
         if decision is None:
             self._waiting.add(request, on_decision)
             self.reconsider()
@@ -123,7 +123,7 @@ class Brain:
         self.record(PrefillEnded(request_id, self._clock()))
 
     def finished(self, request_id: str, *, completed: bool) -> None:
-        self.record(Finished(request_id, self._clock(), completed))
+        self.record(Finished(request_id, self._clock(), completed=completed))
 
     def withdraw(self, request_id: str) -> None:
         """The client left, whether its request waits or runs."""

@@ -41,7 +41,7 @@ _NEEDS_PROMPT = ("echo", "prompt_logprobs", "use_beam_search", "prompt_embeds")
 _SPLIT_MATTERS = frozenset(("n", "best_of", "prompt", *_NEEDS_PROMPT))
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Call:
     """A request of a known shape. `raw` is what engines are sent; `body` is the same, parsed."""
 
@@ -55,6 +55,27 @@ class Call:
     max_output_tokens: int
     """0: not limited by the client."""
     may_split: bool
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        raw: bytes,
+        body: dict[str, Any],
+        model: str,
+        *,
+        stream: bool,
+        wants_usage: bool,
+        max_output_tokens: int,
+        may_split: bool,
+    ) -> None:
+        self.endpoint = endpoint
+        self.raw = raw
+        self.body = body
+        self.model = model
+        self.stream = stream
+        self.wants_usage = wants_usage
+        self.max_output_tokens = max_output_tokens
+        self.may_split = may_split
 
     def rename_model(self, name: str) -> None:
         """What the engines call the model."""

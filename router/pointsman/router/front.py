@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pointsman.http.body import ChunkedBody
 from pointsman.http.errors import BadRequestError
 from pointsman.http.head import RequestHead, parse_head
+from pointsman.http.head_memory import HeadMemory
 from pointsman.router.settings import ClientLimits
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_admission", "_body", "_buffer", "_chunked_answer", "_full", "_handler", "_head", "_quiet_s", "_reading_paused", "_scanned",
+        "_admission", "_body", "_buffer", "_chunked_answer", "_full", "_handler", "_head", "_heads", "_reading_paused", "_scanned",
         "_server", "_since_s", "_state", "_transport", "peer", "remembered", "session",
     )  # fmt: skip
 
@@ -83,6 +84,7 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = bytearray()
         self._scanned = 0
         self._head: RequestHead | None = None
+        self._heads = HeadMemory()
         self._body: ChunkedBody | None = None
         self._admission: object = None
         self._chunked_answer = False
@@ -180,17 +182,22 @@ class ClientConnection(asyncio.Protocol):
         """`data` begins with a request's first byte."""
         if data[:2] == b"\r\n":
             data = data[2:]  # an empty line that some clients send after a body (RFC 9112, 2.2)
-        end = data.find(b"\r\n\r\n")
-        if end < 0 and len(data) <= self._server.limits.header_bytes:
-            self._hold_partial_head(data)
-            return
+        limits = self._server.limits
+        head = self._heads.match(data, limits)
         try:
-            head = _checked_head(data, end, self._server.limits)
+            if head is None:
+                end = data.find(b"\r\n\r\n")
+                if end < 0 and len(data) <= limits.header_bytes:
+                    self._hold_partial_head(data)
+                    return
+                head = _checked_head(data, end, limits)
+                self._heads.remember(data[: head.size], head, limits)
+            _check_sizes(head, limits)
         except BadRequestError as error:
             self._refuse(error.status, str(error))
             return
         self._head = head
-        start, length = end + 4, head.content_length
+        start, length = head.size, head.content_length
         if not head.chunked and len(data) - start >= length:
             if len(data) - start > length:
                 self._buffer += data[start + length :]
@@ -373,7 +380,12 @@ def _checked_head(data: bytes, end: int, limits: ClientLimits) -> RequestHead:
         raise BadRequestError(431, f"the request head is larger than {limits.header_bytes} bytes")
     if data.find(b"\r\n", 0, limits.url_bytes + 32) < 0:
         raise BadRequestError(414, f"the request's target is longer than {limits.url_bytes} bytes")
-    head = parse_head(data[: end + 4], limits.headers)
+    return parse_head(data[: end + 4], limits.headers)
+
+
+def _check_sizes(head: RequestHead, limits: ClientLimits) -> None:
+    """Raises BadRequestError."""
+    if head.size - 4 > limits.header_bytes:
+        raise BadRequestError(431, f"the request head is larger than {limits.header_bytes} bytes")
     if head.content_length > limits.body_bytes:
         raise BadRequestError(413, f"the body is larger than {limits.body_bytes} bytes")
-    return head

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from types import MappingProxyType
 
 import orjson
 
 from pointsman.core.requests import RequestView
+from pointsman.core.slo import Slo
 from pointsman.http.head import RequestHead
 from pointsman.router.brain import Brain
 from pointsman.router.call import (
@@ -28,7 +29,7 @@ from pointsman.router.prompts import Endpoint, Prompt, PromptReader
 from pointsman.router.refusals import BadRequestError, ForbiddenError, RefusalError, UnauthorizedError
 from pointsman.router.session import Session
 from pointsman.router.settings import ServedModel, Settings
-from pointsman.router.tenants import Objectives, Tenant, Tenants
+from pointsman.router.tenants import OBJECTIVE_HEADERS, Objectives, Tenant, Tenants
 from pointsman.router.wire import ErrorAnswer, Reason, status_line
 
 MODELS = b"/v1/models"
@@ -44,22 +45,33 @@ class OverloadedError(Exception):
     """As many requests as may be are being answered."""
 
 
-@dataclass(slots=True)
 class Admission:
-    """A request whose head is in order. No endpoint: it asks for models."""
+    """A request whose head is in order, and what its head says. No endpoint: it asks for models.
 
-    endpoint: Endpoint | None
-    tenant: Tenant
-    model: str = ""
+    A connection keeps its last one: while heads and settings stay the same, so does all of this.
+    """
 
+    __slots__ = ("asks", "endpoint", "explain", "headers", "model", "request_id", "settings", "tenant")
 
-@dataclass(slots=True)
-class _Identified:
-    """Who a connection's last request came from."""
-
-    key: bytes | None
-    settings: Settings
-    tenant: Tenant
+    def __init__(
+        self,
+        endpoint: Endpoint | None,
+        tenant: Tenant,
+        head: RequestHead,
+        settings: Settings,
+        model: str = "",
+    ) -> None:
+        headers = head.headers
+        self.endpoint = endpoint
+        self.tenant = tenant
+        self.model = model
+        self.headers = headers
+        self.settings = settings
+        self.asks = not OBJECTIVE_HEADERS.isdisjoint(headers)
+        """Whether it asks for objectives of its own."""
+        self.request_id = _given_id(headers)
+        """The client's own, if it is harmless; else empty."""
+        self.explain = tenant.may_explain and headers.get(b"x-pointsman-explain") == b"1"
 
 
 class Gateway:
@@ -105,6 +117,17 @@ class Gateway:
     # Handler
 
     def admit(self, head: RequestHead, client: ClientConnection) -> Admission | None:
+        known = client.remembered
+        if (
+            isinstance(known, Admission)
+            and known.headers is head.headers
+            and known.settings is self._settings
+        ):
+            overload = self._overload(known.tenant)
+            if not overload:
+                return known
+            self._refuse(client, head, self._refusal(OverloadedError(overload)))
+            return None
         path = head.target
         endpoint = _ENDPOINTS.get(path)
         if endpoint is None:
@@ -116,15 +139,16 @@ class Gateway:
                 if head.method != b"POST":
                     self._refuse(client, head, _wrong_method(b"POST"))
                     return None
-                tenant = self._identify(head, client)
+                tenant = self._tenants.identify(head.headers, client.peer)
                 self._check_room(tenant)
-                return Admission(endpoint, tenant)
+                client.remembered = admission = Admission(endpoint, tenant, head, self._settings)
+                return admission
             if path == MODELS or path.startswith(MODELS + b"/"):
                 if head.method != b"GET":
                     self._refuse(client, head, _wrong_method(b"GET"))
                     return None
-                tenant = self._identify(head, client)
-                return Admission(None, tenant, path[len(MODELS) + 1 :].decode("ascii"))
+                tenant = self._tenants.identify(head.headers, client.peer)
+                return Admission(None, tenant, head, self._settings, path[len(MODELS) + 1 :].decode("ascii"))
         except (RefusalError, OverloadedError) as error:
             self._refuse(client, head, self._refusal(error))
             return None
@@ -147,7 +171,9 @@ class Gateway:
             if tenant.models and not tenant.may_use(model.name):
                 raise ForbiddenError(f"model {call.model!r} is not yours to use")
             prompt = self._read_prompt(call, model, tenant)
-            objectives = self._tenants.objectives(head.headers, tenant, model.slo)
+            objectives = None
+            if admission.asks:
+                objectives = self._tenants.objectives(head.headers, tenant, model.slo)
             self._check_room(tenant)
         except (RefusalError, OverloadedError) as error:
             self._refuse(client, head, self._refusal(error))
@@ -156,10 +182,11 @@ class Gateway:
             call.rename_model(model.name)
         if call.stream and self.tracked and not call.wants_usage:
             call.ask_for_usage()
-        view = self._view(call, tenant, prompt, objectives, arrived_s)
-        session = Session(self, client, call, view, self._metrics.model(model.base), self._request_id(head))
+        view = _view(call, tenant, prompt, objectives, model.slo, arrived_s)
+        request_id = admission.request_id or self._ids.attempt().encode()
+        session = Session(self, client, call, view, self._metrics.model(model.base), request_id)
         session.prompt_bytes = prompt.prompt_bytes
-        session.explain = tenant.may_explain and head.headers.get(b"x-pointsman-explain") == b"1"
+        session.explain = admission.explain
         client.session = session
         self._in_flight += 1
         self._by_tenant[tenant.name] = self._by_tenant.get(tenant.name, 0) + 1
@@ -203,23 +230,6 @@ class Gateway:
 
     # Reading
 
-    def _identify(self, head: RequestHead, client: ClientConnection) -> Tenant:
-        """The tenant, remembered for as long as the connection shows the same key and the settings are the same."""
-        headers, known = head.headers, client.remembered
-        key = headers.get(b"authorization")
-        named = b"x-tenant" in headers
-        if (
-            not named
-            and isinstance(known, _Identified)
-            and known.key == key
-            and known.settings is self._settings
-        ):
-            return known.tenant
-        tenant = self._tenants.identify(headers, client.peer)
-        if not named:
-            client.remembered = _Identified(key, self._settings, tenant)
-        return tenant
-
     def _read_prompt(self, call: Call, model: ServedModel, tenant: Tenant) -> Prompt:
         prompt = self._prompts.read(call.endpoint, call.body, tenant.name, model.name)
         if prompt.has_remote_media and not self._settings.allow_remote_media:
@@ -228,36 +238,22 @@ class Gateway:
             raise PromptTooLongError(model.context_tokens, model.base)
         return prompt
 
-    def _view(
-        self, call: Call, tenant: Tenant, prompt: Prompt, objectives: Objectives, arrived_s: float
-    ) -> RequestView:
-        return RequestView(
-            request_id="",
-            model=call.model,
-            prompt_tokens=prompt.estimated_tokens,
-            arrived_s=arrived_s,
-            block_hashes=prompt.block_hashes,
-            block_tokens=prompt.block_tokens,
-            tenant=tenant.name,
-            session=objectives.session,
-            program=objectives.program,
-            priority=objectives.priority,
-            max_output_tokens=call.max_output_tokens,
-            slo=objectives.slo,
-            deadline_s=arrived_s + objectives.deadline_s,
-            may_split=call.may_split,
-        )
-
     def _check_room(self, tenant: Tenant) -> None:
+        overload = self._overload(tenant)
+        if overload:
+            raise OverloadedError(overload)
+
+    def _overload(self, tenant: Tenant) -> str:
+        """Why a further request of this tenant's is one too many; empty: it is not."""
         if self._in_flight >= self._settings.limits.concurrent_requests:
-            raise OverloadedError("the router has as many requests as it may")
+            return "the router has as many requests as it may"
         if tenant.max_concurrent and self._by_tenant.get(tenant.name, 0) >= tenant.max_concurrent:
-            raise OverloadedError(f"at most {tenant.max_concurrent} of your requests may run at once")
+            return f"at most {tenant.max_concurrent} of your requests may run at once"
+        return ""
 
     def _request_id(self, head: RequestHead) -> bytes:
         """The client's own, if it is harmless; else a new one."""
-        given = head.headers.get(b"x-request-id")
-        return given if given and REQUEST_ID.fullmatch(given) else self._ids.attempt().encode()
+        return _given_id(head.headers) or self._ids.attempt().encode()
 
     # Answering
 
@@ -297,6 +293,34 @@ class Gateway:
             self._refuse(client, head, ErrorAnswer(404, Reason.MODEL_NOT_FOUND, message, "model"))
             return
         client.respond(_JSON_OK + b"x-request-id: %b\r\n" % self._request_id(head), orjson.dumps(answer))
+
+
+def _given_id(headers: Mapping[bytes, bytes]) -> bytes:
+    given = headers.get(b"x-request-id")
+    return given if given and REQUEST_ID.fullmatch(given) else b""
+
+
+def _view(
+    call: Call, tenant: Tenant, prompt: Prompt, objectives: Objectives | None, slo: Slo, arrived_s: float
+) -> RequestView:
+    """`slo` holds where the request has no objectives of its own."""
+    view = RequestView(
+        request_id="",
+        model=call.model,
+        prompt_tokens=prompt.estimated_tokens,
+        arrived_s=arrived_s,
+        block_hashes=prompt.block_hashes,
+        block_tokens=prompt.block_tokens,
+        tenant=tenant.name,
+        max_output_tokens=call.max_output_tokens,
+        slo=slo,
+        may_split=call.may_split,
+    )
+    if objectives is not None:
+        view.session, view.program = objectives.session, objectives.program
+        view.priority, view.slo = objectives.priority, objectives.slo
+        view.deadline_s = arrived_s + objectives.deadline_s
+    return view
 
 
 def _wrong_method(allowed: bytes) -> ErrorAnswer:

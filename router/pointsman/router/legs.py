@@ -61,7 +61,7 @@ class LegOwner(Receiver, Protocol):
     def attempt_failed(self, failure: LegFailure) -> None: ...
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Attempt:
     """One dispatch being carried out."""
 
@@ -73,8 +73,25 @@ class Attempt:
     fleet: Fleet
     deadline_s: float
     """When nobody wants the answer any more, on the pools' clock."""
-    answering: InstanceId | None = None
+    answering: InstanceId | None
     """Who answers, once that leg is sent."""
+
+    def __init__(
+        self,
+        attempt_id: str,
+        ids: Ids,
+        call: Call,
+        owner: LegOwner,
+        fleet: Fleet,
+        deadline_s: float,
+    ) -> None:
+        self.id = attempt_id
+        self.ids = ids
+        self.call = call
+        self.owner = owner
+        self.fleet = fleet
+        self.deadline_s = deadline_s
+        self.answering = None
 
     def open(self, dispatch: Dispatch) -> Legs:
         """Send what can be sent now. Raises InstanceGoneError."""

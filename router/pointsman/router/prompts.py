@@ -52,7 +52,7 @@ class Endpoint(StrEnum):
     EMBEDDINGS = "/v1/embeddings"
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Prompt:
     """What placement needs to know of a prompt."""
 
@@ -65,8 +65,25 @@ class Prompt:
     """64 bits each, one per full block, each covering everything before it. Of a list of prompts: the first's."""
     block_tokens: int
     """Estimated tokens in a block."""
-    has_remote_media: bool = False
+    has_remote_media: bool
     """Whether it holds a URL that the engine would fetch."""
+
+    def __init__(
+        self,
+        estimated_tokens: int,
+        least_tokens: int,
+        prompt_bytes: int,
+        block_hashes: Sequence[int],
+        block_tokens: int,
+        *,
+        has_remote_media: bool = False,
+    ) -> None:
+        self.estimated_tokens = estimated_tokens
+        self.least_tokens = least_tokens
+        self.prompt_bytes = prompt_bytes
+        self.block_hashes = block_hashes
+        self.block_tokens = block_tokens
+        self.has_remote_media = has_remote_media
 
 
 class PromptReader:

@@ -54,19 +54,35 @@ class Tenant:
         return not self.models or model in self.models
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Objectives:
     """What a request's headers ask for, within its tenant's ceilings. Ids are namespaced by tenant."""
 
     slo: Slo
-    priority: int = 0
+    priority: int
     """Higher is more urgent."""
-    deadline_s: float = inf
+    deadline_s: float
     """From arrival to when the answer is of no use any more."""
-    session: str = ""
-    program: str = ""
-    fairness: str = ""
+    session: str
+    program: str
+    fairness: str
     """Whose share it counts against within the tenant."""
+
+    def __init__(
+        self,
+        slo: Slo,
+        priority: int = 0,
+        deadline_s: float = inf,
+        session: str = "",
+        program: str = "",
+        fairness: str = "",
+    ) -> None:
+        self.slo = slo
+        self.priority = priority
+        self.deadline_s = deadline_s
+        self.session = session
+        self.program = program
+        self.fairness = fairness
 
 
 class Tenants:

@@ -10,13 +10,18 @@ from pointsman.core.slots import PerSlot, Slots, vector
 from pointsman.core.view import ClusterView, Stage
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Pick:
     """The chosen slot, its cost in the policy's own unit (lower is better), and why, for a person."""
 
     slot: int
     cost: float
     why: str
+
+    def __init__(self, slot: int, cost: float, why: str) -> None:
+        self.slot = slot
+        self.cost = cost
+        self.why = why
 
 
 class Policy(Protocol):
@@ -37,8 +42,14 @@ def cheapest(slots: Slots, costs: PerSlot, rng: Random) -> tuple[int, int]:
     """Slot and cost of a cheapest candidate; ties are broken at random, so that equals share the load."""
     listed = slots.listed
     if slots.few:
-        least = min([costs[slot] for slot in listed])
-        ties = [slot for slot in listed if costs[slot] == least]
+        least = costs[listed[0]]
+        ties: list[int] = []
+        for slot in listed:
+            cost = costs[slot]
+            if cost < least:
+                least, ties = cost, [slot]
+            elif cost == least:
+                ties.append(slot)
     else:
         of_each = vector(costs)[slots.vector]
         least = int(of_each.min())
@@ -49,8 +60,14 @@ def cheapest(slots: Slots, costs: PerSlot, rng: Random) -> tuple[int, int]:
 def extremes(slots: Slots, values: PerSlot) -> tuple[int, int]:
     """The smallest and the largest of some slots' values."""
     if slots.few:
-        of_each = [values[slot] for slot in slots.listed]
-        return min(of_each), max(of_each)
+        least = most = values[slots.listed[0]]
+        for slot in slots.listed:
+            value = values[slot]
+            if value < least:
+                least = value
+            elif value > most:
+                most = value
+        return least, most
     vectored = vector(values)[slots.vector]
     return int(vectored.min()), int(vectored.max())
 
