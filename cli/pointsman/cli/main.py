@@ -28,6 +28,9 @@ COMMANDS: dict[str, Subcommand] = {
     "compare": Subcommand(
         "pointsman.cli.compare:command", "Simulate policies side by side against load, and plot."
     ),
+    "crds": Subcommand(
+        "pointsman.cli.crds:command", "Print the custom resource definitions for kubectl apply."
+    ),
 }
 """A command joins when it works."""
 

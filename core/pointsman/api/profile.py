@@ -32,29 +32,48 @@ Picoseconds = Annotated[int, Field(ge=0)]
 
 
 class HingeFile(_Model):
+    """A bend in the cost: beyond some size, more costs more."""
+
     above: int = Field(gt=0)
+    """Prefill tokens, or decode sequences, of an iteration."""
     each_ps: Picoseconds
+    """What each further one costs more."""
 
 
 class SlopeFile(_Model):
+    """What tokens of an iteration cost, whichever phase they are of, from some number on."""
+
     above: int = Field(ge=0)
+    """Tokens of an iteration."""
     each_ps: Picoseconds
+    """What each further one costs."""
 
 
 class CostFile(_Model):
     """Coefficients of `core.perf.IterationCost`, integer picoseconds."""
 
     t0_ps: int = Field(gt=0)
+    """Every iteration."""
     tp_ps: Picoseconds
+    """Each prefill token."""
     ta_ps: Picoseconds
+    """Each pair of tokens that prefill attends to."""
     tb_ps: Picoseconds
+    """Each sequence that decodes."""
     tc_ps: Picoseconds
+    """Each token of context of those sequences."""
     t0p_ps: Picoseconds = 0
+    """Once, where an iteration prefills."""
     t0b_ps: Picoseconds = 0
+    """Once, where an iteration decodes."""
     prefill_hinges: tuple[HingeFile, ...] = ()
+    """Bends in the cost of prefill tokens."""
     decode_hinges: tuple[HingeFile, ...] = ()
+    """Bends in the cost of decode sequences."""
     tn_ps: Picoseconds = 0
+    """Each chunk of a prompt."""
     token_slopes: tuple[SlopeFile, ...] = ()
+    """What all tokens of an iteration cost together, by their number: each slope from its `above` on."""
 
     @field_validator("token_slopes")
     @classmethod
@@ -97,52 +116,84 @@ class ErrorFile(_Model):
     """Relative errors of predictions for points the fit did not see."""
 
     points: int
+    """How many points."""
     median: float
+    """Half of the errors are smaller."""
     p90: float
+    """Nine of ten errors are smaller."""
     worst: float
+    """The greatest error."""
 
 
 class ProvenanceFile(_Model):
     """Where a profile's numbers come from, in sentences; errors by phase."""
 
     source: str
+    """Who measured what, and where it can be found."""
     licence: str
+    """Of the source."""
     method: str
+    """How the coefficients were found."""
     points_used: int
+    """How many points the fit saw."""
     left_out: dict[str, ErrorFile]
+    """Errors for points that the fit did not see, by phase."""
     kv_capacity: str
+    """Where the capacity comes from."""
     kv_bytes_per_token: str
+    """Where the bytes of a token come from."""
     transfer: str
+    """Where the bandwidth comes from."""
     caveats: tuple[str, ...] = ()
+    """What these numbers do not say."""
 
 
 class StartupFile(_Model):
     """Seconds, as in `core.perf.StartupTimes`."""
 
     cold_s: float = Field(default=StartupTimes().cold_s, ge=0)
+    """With nothing there."""
     image_cached_s: float = Field(default=StartupTimes().image_cached_s, ge=0)
+    """With the image on the node."""
     weights_cached_s: float = Field(default=StartupTimes().weights_cached_s, ge=0)
+    """With the weights on the node as well."""
     asleep_s: float = Field(default=StartupTimes().asleep_s, ge=0)
+    """From sleep."""
 
 
 class EngineProfileFields(_Model):
     """What a profile holds, beside its name."""
 
     model: str = Field(min_length=1)
+    """The model, as its hub calls it."""
     engine: str
+    """The inference server."""
     accelerator: str
+    """The accelerator, like `h100-80gb`."""
     accelerator_class: AcceleratorClass
+    """Decides the default limit of TPOT: 100 ms for a100, 50 ms for h100."""
     tensor_parallel: int = Field(ge=1)
+    """Accelerators that each layer is split over."""
     cost: CostFile
+    """What one iteration of continuous batching costs."""
     kv_capacity_tokens: int = Field(gt=0)
+    """Tokens whose KV one instance holds."""
     kv_bytes_per_token: int = Field(gt=0)
+    """Bytes of KV per token, all layers."""
     transfer_bytes_per_s: float = Field(gt=0)
+    """Bandwidth of KV from one instance to another."""
     block_size: int = Field(default=16, gt=0)
+    """Tokens per KV block."""
     max_batched_tokens: int = Field(default=2048, gt=0)
+    """Most tokens of one iteration."""
     max_sequences: int = Field(default=256, gt=0)
+    """Most sequences that run at once."""
     max_context_tokens: int = Field(default=0, ge=0)
+    """Longest prompt plus answer. 0: the KV capacity."""
     startup: StartupFile = StartupFile()
+    """Seconds until an instance serves, by what is already there."""
     provenance: ProvenanceFile
+    """Where these numbers come from."""
 
 
 class EngineProfileFile(EngineProfileFields):

@@ -64,9 +64,14 @@ class Part(BaseModel):
             resolved["x-kubernetes-validations"] = [rule.to_schema() for rule in cls.rules]
         return schema
 
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Empty lists and parts mean the same as absent ones, and are stored as such."""
+        return {name: value for name, value in handler(self).items() if value not in (None, [], (), {})}
+
     def to_wire(self) -> dict[str, Any]:
-        """As the API server takes it: camelCase names, absent fields left out."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """As the API server takes it: camelCase names, absent and empty fields left out."""
+        return self.model_dump(mode="json", by_alias=True)
 
     @classmethod
     def from_wire(cls, data: Any) -> Self:
@@ -124,7 +129,7 @@ class ObjectMeta(Part):
     deletion_timestamp: datetime | None = None
 
     @model_serializer(mode="wrap")
-    def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_says_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in handler(self).items() if value}
 
 

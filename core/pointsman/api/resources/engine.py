@@ -82,7 +82,7 @@ class EngineSpec(Part):
             ".connector",
         ),
         Rule(
-            "self.type == 'simulated' || !self.adapters.exists(adapter, !has(adapter.source))",
+            "self.type == 'simulated' || !has(self.adapters) || !self.adapters.exists(adapter, !has(adapter.source))",
             "each adapter needs a source: only simulated engines do without",
             ".adapters",
         ),

@@ -118,9 +118,9 @@ class SecretReference(Part):
 class ResourceRequirements(Part):
     """CPU, memory and the like of the engine's container. Accelerators are added by the pool's shape."""
 
-    limits: Annotated[dict[QualifiedName, Quantity], Field(max_length=32)] | None = None
+    limits: Annotated[dict[str, Quantity], Field(max_length=32)] | None = None
     """The most it may use."""
-    requests: Annotated[dict[QualifiedName, Quantity], Field(max_length=32)] | None = None
+    requests: Annotated[dict[str, Quantity], Field(max_length=32)] | None = None
     """What a node must have free for it. Default: the limits."""
 
 
@@ -156,7 +156,7 @@ class ImagePullPolicy(StrEnum):
     NEVER = "Never"
 
 
-NodeSelector = Annotated[dict[QualifiedName, LabelValue], Field(max_length=16)]
+NodeSelector = Annotated[dict[str, LabelValue], Field(max_length=16)]
 Tolerations = Annotated[tuple[Toleration, ...], Field(max_length=32)]
 Arguments = Annotated[tuple[Annotated[str, Field(max_length=4096)], ...], Field(max_length=128)]
 Environment = Annotated[tuple[EnvVar, ...], Field(max_length=128), map_list()]

@@ -8,7 +8,6 @@ from pydantic import Field
 from pointsman.api.resources.base import Generation, ObjectMeta, Part, Resource, Rule, map_list
 from pointsman.api.resources.conditions import Conditions
 from pointsman.api.resources.engine import EngineSpec
-from pointsman.api.resources.kubernetes import QualifiedName
 from pointsman.api.resources.model import ModelSpec
 from pointsman.api.resources.names import API_VERSION, MODEL_SERVICE_NAME_LENGTH
 from pointsman.api.resources.pool import PoolSpec, RolloutSpec
@@ -62,7 +61,7 @@ class RoutingSpec(Part):
 class BudgetSpec(Part):
     """The most that all pools together may use."""
 
-    accelerators: Annotated[dict[QualifiedName, Annotated[int, Field(ge=0)]], Field(max_length=16)] = Field(
+    accelerators: Annotated[dict[str, Annotated[int, Field(ge=0)]], Field(max_length=16)] = Field(
         default_factory=dict
     )
     """Accelerators by resource name, instances that surge during a rollout included. Default: no limit."""

@@ -1,0 +1,1 @@
+"""CustomResourceDefinitions from the models in `pointsman.api.resources`."""
