@@ -21,7 +21,7 @@ PROJECT_IMAGE = "localhost/pointsman:e2e"
 # Compressed, as a registry stores it. A larger image is an error: find out what came in.
 PROJECT_IMAGE_LIMIT_BYTES = 75_000_000
 
-KEPT_VERSIONS = 3
+KEPT_VERSIONS = 6
 
 SUITE = "bookworm"  # the Dockerfile's bases are Debian 12
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -37,6 +37,13 @@ RUNTIME_BASE = (
 # Hosts a Python that is mounted into it, with a real engine: the libraries that both link to.
 ENGINE_HOST = ("--variant=minbase", "--include=python3,libgomp1,libnuma1,libstdc++6")
 ENGINE_HOST_IMAGE = "localhost/engine-host:e2e"
+# Stands in for the image of Redis that the chart names.
+REDIS = (
+    "--variant=extract",
+    "--include=dash,grep,redis-server,redis-tools",
+    "--customize-hook=mkdir -p $1/data $1/dev $1/etc $1/proc $1/run/redis $1/sys && mkdir -m 1777 -p $1/tmp",
+)
+REDIS_IMAGE = "localhost/redis:e2e"
 WITHOUT_DOCUMENTATION = tuple(
     f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "info", "locale", "man")
 )
@@ -75,6 +82,11 @@ def debian_base(name: str, options: Sequence[str]) -> Path:
 def engine_host() -> oci.ImageArchive:
     """An image without any engine in it, for engines whose environment is mounted from the node."""
     return oci.ImageArchive(debian_base("engine-host", ENGINE_HOST), ENGINE_HOST_IMAGE)
+
+
+def redis() -> oci.ImageArchive:
+    """Redis from Debian."""
+    return oci.ImageArchive(debian_base("redis", REDIS), REDIS_IMAGE)
 
 
 def project() -> oci.ImageArchive:
