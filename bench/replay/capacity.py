@@ -1,11 +1,11 @@
 """How much load a cluster sustains, by the simulator: the same decisions on the same engine loop, in virtual time."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pointsman.cli.cluster import ClusterOptions
-from pointsman.cli.simulation import SimulationPlan, run_plan, with_policy
+from pointsman.cli.simulation import SimulationPlan, run_plan
 from pointsman.core.instances import Role
 
 ATTAINMENT = 0.9
@@ -32,7 +32,7 @@ def find_capacity(trace: Path, requests: int, options: ClusterOptions, policy: s
     plan = SimulationPlan(str(trace), pools_of(options), policy, max_requests=requests)
 
     def attainment(rate_scale: float) -> float:
-        report = run_plan(with_policy(plan, policy, rate_scale)).report.as_json()
+        report = run_plan(replace(plan, rate_scale=rate_scale)).report.as_json()
         return float(report["slo"]["attainment"])
 
     low, best, high = 0.0, 1.0, 1.0 / 16
