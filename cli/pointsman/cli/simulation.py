@@ -14,6 +14,7 @@ from pointsman.cli.options import objective_for
 from pointsman.core.decide import ModelRules, Rules
 from pointsman.core.instances import Role
 from pointsman.core.placement.catalogue import make_policy
+from pointsman.core.queueing.catalogue import make_order
 from pointsman.core.slo import Slo
 from pointsman.sim.engine import EngineOptions
 from pointsman.sim.objective import Objective, ProfileObjective
@@ -38,6 +39,7 @@ class SimulationPlan:
     trace: str
     pools: str
     policy: str
+    order: str = "first_come"
     chunk: int = DEFAULT_CHUNK_TOKENS
     predictor: str = "none"
     seed: int = 0
@@ -90,7 +92,11 @@ class SimulationPlan:
             policy = make_policy(*_policy_of(self.policy))
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--policy") from error
-        return Rules(default=ModelRules(policy=policy), max_waiting=1 << 30, max_wait_s=1e9)
+        try:
+            order = make_order(*_policy_of(self.order))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--order") from error
+        return Rules(default=ModelRules(policy=policy), order=order, max_waiting=1 << 30, max_wait_s=1e9)
 
     @property
     def replicas(self) -> int:
@@ -223,6 +229,13 @@ def shared_options(*, without: Sequence[str] = ()) -> Option:
         ),
         "policy": click.option(
             "--policy", required=True, metavar="NAME[:KEY=VALUE,...]", help="Placement policy."
+        ),
+        "order": click.option(
+            "--order",
+            default="first_come",
+            show_default=True,
+            metavar="NAME[:KEY=VALUE,...]",
+            help="Order in which requests wait in the router; instances without --max-running let nobody wait there.",
         ),
         "chunk": click.option(
             "--chunk",

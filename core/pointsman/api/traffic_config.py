@@ -1,10 +1,12 @@
 """The parts of the router's configuration that say how much, how long, and what happens when engines fail."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from pointsman.api.config_file import Section
+from pointsman.core.queueing.catalogue import make_order
+from pointsman.core.queueing.order import Order
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -21,9 +23,30 @@ class LimitsConfig(Section):
     concurrent_requests: Count = 10_000
 
 
+class OrderConfig(Section):
+    """In which order requests wait."""
+
+    name: str = "first_come"
+    parameters: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known(self) -> "OrderConfig":
+        self.order()
+        return self
+
+    def order(self) -> Order:
+        """Raises ValueError, listing what there is."""
+        return make_order(self.name, self.parameters)
+
+
+def _order(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
 class QueueConfig(Section):
     """Requests that find every instance full wait here."""
 
+    order: Annotated[OrderConfig, BeforeValidator(_order)] = OrderConfig()
     max_requests: Annotated[int, Field(ge=0)] = 1024
     max_wait_s: Annotated[float, Field(ge=0)] = 30.0
     max_wait_for_instance_s: Annotated[float, Field(ge=0)] = 5.0

@@ -21,6 +21,7 @@ from pointsman.core.events import (
 )
 from pointsman.core.instances import Instance, InstanceId
 from pointsman.core.prefix import PrefixIndex
+from pointsman.core.queueing.served import Served
 from pointsman.core.rendezvous import stable_hash
 from pointsman.core.requests import RequestView
 from pointsman.core.view import Candidates, Loads
@@ -77,11 +78,13 @@ class Cluster:
         "address_hashes",
         "loads",
         "prefixes",
+        "served",
     )
 
     def __init__(self) -> None:
         self.loads = Loads(FIRST_SLOTS)
         self.prefixes = PrefixIndex(FIRST_SLOTS)
+        self.served = Served()
         self.address_hashes: NDArray[np.uint64] = np.zeros(FIRST_SLOTS, np.uint64)
         self._instances: dict[int, Instance] = {}
         self._slots: dict[InstanceId, int] = {}
@@ -170,6 +173,7 @@ class Cluster:
         self._placements[request.request_id] = Placement(request, prefill, decode)
         self._placed[request.model] = self._placed.get(request.model, 0) + 1
         self.loads.add(request, prefill, decode)
+        self.served.placed(request)
         if request.block_hashes:
             for slot in (prefill, decode):
                 if slot != GONE:
@@ -219,6 +223,7 @@ class Cluster:
             return
         more = event.output_tokens - placement.output_tokens
         placement.output_tokens = event.output_tokens
+        self.served.generated(placement.request, more)
         placement.context += more
         if placement.decode != GONE:
             self.loads.context_tokens[placement.decode] += more
@@ -228,6 +233,8 @@ class Cluster:
         if placement is not None:
             self._leave_prefill(placement)
             self._account_decode(placement, -1)
+            if event.output_tokens > placement.output_tokens:
+                self.served.generated(placement.request, event.output_tokens - placement.output_tokens)
 
     def _see(self, event: InstanceSeen) -> None:
         instance = event.instance

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from pointsman.core.decisions import Dispatch
 from pointsman.core.instances import Instance, InstanceId
 from pointsman.core.prefix import PrefixIndex
+from pointsman.core.queueing.served import Served
 from pointsman.core.requests import RequestView
 from pointsman.core.view import Candidates, ClusterView
 
@@ -37,6 +38,10 @@ class Draft:
     @property
     def prefixes(self) -> PrefixIndex:
         return self._view.prefixes
+
+    @property
+    def served(self) -> Served:
+        return self._view.served
 
     @property
     def address_hashes(self) -> NDArray[np.uint64]:

@@ -9,6 +9,8 @@ from pointsman.core.decisions import Decision, Dispatch, Reject, RejectReason, W
 from pointsman.core.instances import InstanceId, Role
 from pointsman.core.placement.least_requests import LeastRequests
 from pointsman.core.placement.policy import Pick, Policy
+from pointsman.core.queueing.first_come import FirstCome
+from pointsman.core.queueing.order import Order, in_order
 from pointsman.core.requests import RequestView
 from pointsman.core.slots import Slots
 from pointsman.core.view import Candidates, ClusterView, Group, Stage
@@ -33,6 +35,8 @@ class Rules:
 
     models: dict[str, ModelRules] = field(default_factory=dict)
     default: ModelRules = field(default_factory=ModelRules)
+    order: Order = field(default_factory=FirstCome)
+    """Of requests that wait; higher priorities go before it."""
     max_waiting: int = 1024
     """Requests that may wait in the router; more are rejected."""
     max_wait_s: float = 30.0
@@ -55,7 +59,7 @@ def decide(
     """
     if len(waiting) == 1 and rules.max_waiting > 0:  # every arrival that nobody waits before
         return [place(view, waiting[0], now, rng, rules)]
-    waiting = sorted(waiting, key=queue_order)
+    waiting = in_order(rules.order, waiting, view.served, now)
     decisions: list[Decision] = []
     draft = Draft(view) if len(waiting) > 1 else None
     full: set[tuple[str, bool]] = set()
@@ -103,11 +107,6 @@ def decide_newcomer(
             return decision
         return _queue_full(request, rules) if request.priority <= queue.lowest_priority else None
     return None if isinstance(decision, Dispatch) and queue.same_model else decision
-
-
-def queue_order(request: RequestView) -> tuple[int, float]:
-    """Priority bands, higher first; first come, first served within one."""
-    return (-request.priority, request.arrived_s)
 
 
 def place(view: ClusterView, request: RequestView, now: float, rng: Random, rules: Rules) -> Decision:

@@ -119,11 +119,14 @@ class Finished:
     request_id: str
     at_s: float
     completed: bool
+    output_tokens: int = 0
+    """All of them, where known; fewer than `Progress` told of change nothing."""
 
-    def __init__(self, request_id: str, at_s: float, *, completed: bool) -> None:
+    def __init__(self, request_id: str, at_s: float, *, completed: bool, output_tokens: int = 0) -> None:
         self.request_id = request_id
         self.at_s = at_s
         self.completed = completed
+        self.output_tokens = output_tokens
 
 
 Event = (

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pointsman.core.instances import Instance, InstanceId, Role
 from pointsman.core.prefix import PrefixIndex
+from pointsman.core.queueing.served import Served
 from pointsman.core.requests import RequestView
 from pointsman.core.slots import PerSlot, Slots, longer
 
@@ -128,6 +129,11 @@ class ClusterView(Protocol):
     def loads(self) -> Loads: ...
     @property
     def prefixes(self) -> PrefixIndex: ...
+    @property
+    def served(self) -> Served:
+        """What tenants and programs were given."""
+        ...
+
     @property
     def address_hashes(self) -> NDArray[np.uint64]:
         """Per slot a hash of the instance's address that is the same in every process."""

@@ -122,8 +122,8 @@ class Brain:
     def prefill_ended(self, request_id: str) -> None:
         self.record(PrefillEnded(request_id, self._clock()))
 
-    def finished(self, request_id: str, *, completed: bool) -> None:
-        self.record(Finished(request_id, self._clock(), completed=completed))
+    def finished(self, request_id: str, *, completed: bool, output_tokens: int = 0) -> None:
+        self.record(Finished(request_id, self._clock(), completed=completed, output_tokens=output_tokens))
 
     def withdraw(self, request_id: str) -> None:
         """The client left, whether its request waits or runs."""

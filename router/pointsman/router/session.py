@@ -329,7 +329,7 @@ class Session:
 
     def _complete(self, prompt_tokens: int, output_tokens: int, last: bytes) -> None:
         self._succeeded()
-        self._leave_instances(completed=True)
+        self._leave_instances(completed=True, output_tokens=output_tokens)
         prompt_tokens = prompt_tokens or self._prompt_tokens
         self.metrics.counted(prompt_tokens, output_tokens)
         if self._stream is not None:
@@ -375,10 +375,10 @@ class Session:
         if legs is not None:
             legs.abort()
 
-    def _leave_instances(self, *, completed: bool) -> None:
+    def _leave_instances(self, *, completed: bool, output_tokens: int = 0) -> None:
         if self._placed:
             self._placed = False
-            self._host.brain.finished(self.view.request_id, completed=completed)
+            self._host.brain.finished(self.view.request_id, completed=completed, output_tokens=output_tokens)
 
     def _finish(self, code: int, reason: str, prompt_tokens: int, tpot_s: float | None = None) -> None:
         """The end. Lets go of what refers back to it: a ring of objects per request is work for the collector."""

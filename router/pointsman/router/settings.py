@@ -96,6 +96,7 @@ def rules_of(config: RouterConfig) -> Rules:
         models.update(dict.fromkeys((model.name, *adapters_of(model)), rules))
     return Rules(
         models=models,
+        order=queue.order.order(),
         max_waiting=queue.max_requests,
         max_wait_s=queue.max_wait_s,
         max_wait_for_instance_s=queue.max_wait_for_instance_s,

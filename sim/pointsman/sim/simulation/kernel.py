@@ -325,7 +325,10 @@ class Simulation:
     def _leave(self, life: Life, *, completed: bool) -> None:
         """The router takes it off its books."""
         life.leg = life.source = None
-        finished = Finished(life.view.request_id, self._now_ps / PS_PER_S, completed=completed)
+        tokens = life.output_tokens if completed else 0
+        finished = Finished(
+            life.view.request_id, self._now_ps / PS_PER_S, completed=completed, output_tokens=tokens
+        )
         self._routers.record(life.replica, finished, self._now_ps)
 
     def _end(self, life: Life, outcome: Outcome) -> None:
