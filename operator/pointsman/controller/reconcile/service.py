@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from pointsman.api.resources.model_service import ModelService, ModelServiceSpec
+from pointsman.api.resources.model_service import ModelServiceSpec
 from pointsman.controller.objects.pools import instance_pool, members
 from pointsman.controller.reconcile.actions import Action, Apply, Delete, Event, Object, Ref, Requeue
 from pointsman.controller.reconcile.contained import contains, up_to_date
@@ -22,7 +22,7 @@ def reconcile_service(observed: ObservedService, now: float) -> list[Action]:
     if service["metadata"].get("deletionTimestamp"):
         return []
     try:
-        spec = ModelService.from_wire(service).spec
+        spec = ModelServiceSpec.from_wire(service.get("spec", {}))
     except ValidationError as error:
         return invalid_spec(service, error, now)
     wanted = members(service["metadata"]["name"], spec)
