@@ -138,7 +138,8 @@ affinity:
     "drain_delay_s" .Values.router.drain.delaySeconds
     "drain_grace_s" .Values.router.drain.graceSeconds -}}
 {{- if include "pointsman.discovers" . -}}
-{{- $_ := set $config "kubernetes" (dict "namespaces" (include "pointsman.namespaces" . | fromJsonArray)) -}}
+{{- $namespaces := include "pointsman.namespaces" . | fromJsonArray -}}
+{{- $_ := set $config "kubernetes" (ternary (dict "namespaces" $namespaces) (dict "all_namespaces" true) (not (empty $namespaces))) -}}
 {{- end -}}
 {{- mergeOverwrite $config (deepCopy .Values.router.config) | toYaml }}
 {{- end }}

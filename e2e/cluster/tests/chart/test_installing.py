@@ -30,6 +30,9 @@ KINDS = (
     "clusterrolebindings,networkpolicies,poddisruptionbudgets,horizontalpodautoscalers,leases"
 )
 
+DEFINITIONS = ("modelservices.pointsman.io", "instancepools.pointsman.io", "engineprofiles.pointsman.io")
+NEWER_FIELD = "env"
+
 # Runs in the router's own pod, which has Python and may reach its Service.
 ASK = """
 import json, sys, urllib.request
@@ -170,23 +173,43 @@ def test_two_releases_in_two_namespaces_and_one_after_another(
     eventually(lambda: answer(home, "one-pointsman") > 0, "the first gives no answer")
     eventually(lambda: answer(second, "two-pointsman") > 0, "the second gives no answer")
     first.uninstall()
+    assert set(DEFINITIONS) <= {each["metadata"]["name"] for each in cluster.get("crds")["items"]}
     assert answer(second, "two-pointsman") > 0
     # Definitions that a release has left block neither the same name nor another.
-    Release(cluster, home.name, "three").install(values)
+    third = Release(cluster, home.name, "three")
+    (left,) = owner_of_definitions(cluster)
+    assert f"belongs to release {left}" in third.install(values)
     assert answer(home, "three-pointsman") > 0
+    third.upgrade({**values, "crds": {"adopt": True}}, "--take-ownership")
+    assert owner_of_definitions(cluster) == {f"{home.name}/three"}
+    third.upgrade(values)
 
 
+def owner_of_definitions(cluster: Cluster) -> set[str]:
+    annotations = [
+        each["metadata"]["annotations"]
+        for each in cluster.get("crds")["items"]
+        if each["spec"]["group"] == "pointsman.io"
+    ]
+    prefix = "meta.helm.sh/release"
+    return {f"{each[f'{prefix}-namespace']}/{each[f'{prefix}-name']}" for each in annotations}
+
+
+@pytest.mark.local_cluster  # it removes definitions, and so whatever there is of them
 @pytest.mark.parametrize("major", helm.MAJORS)
 def test_upgrade_from_an_older_chart(
     home: Namespace, values: dict[str, Any], tmp_path: Path, major: str
 ) -> None:
     older = older_chart(tmp_path)
+    home.cluster.kubectl("delete", "crd", "--ignore-not-found", *DEFINITIONS)
     release = Release(home.cluster, home.name, major=major)
     release.install(values, chart=older)
+    assert NEWER_FIELD not in pool_fields(home.cluster)
     before = home.get("secret", "pointsman-redis")["data"]
     release.upgrade(values)
     assert home.get("secret", "pointsman-redis")["data"] == before
     assert "Succeeded" in release.test()
+    assert NEWER_FIELD in pool_fields(home.cluster)
     labels = home.get("deployment", "pointsman-router")["metadata"]["labels"]
     assert labels["helm.sh/chart"] == f"pointsman-{version_of(helm.CHART)}"
 
@@ -203,7 +226,21 @@ def older_chart(folder: Path) -> Path:
     values_file.write_text(
         values_file.read_text().replace("  topologySpread: true", "  # topologySpread: later")
     )
+    definition_file = older / "files" / "crds" / "instancepools.yaml"
+    definition = yaml.safe_load(definition_file.read_text())
+    del spec_fields(definition)[NEWER_FIELD]
+    definition_file.write_text(yaml.safe_dump(definition, sort_keys=False))
     return older
+
+
+def pool_fields(cluster: Cluster) -> set[str]:
+    return set(spec_fields(cluster.get("crd", "instancepools.pointsman.io")))
+
+
+def spec_fields(definition: dict[str, Any]) -> dict[str, Any]:
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    fields: dict[str, Any] = schema["properties"]["spec"]["properties"]
+    return fields
 
 
 def version_of(chart: Path) -> str:

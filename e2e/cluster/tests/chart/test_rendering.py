@@ -250,6 +250,18 @@ def test_the_longest_names_still_fit() -> None:
             assert len(value) <= 63
 
 
+def test_definitions_are_kept_and_can_be_left_out() -> None:
+    definitions = [each for each in objects("default") if each["kind"] == "CustomResourceDefinition"]
+    assert {each["spec"]["names"]["kind"] for each in definitions} == {
+        "ModelService",
+        "InstancePool",
+        "EngineProfile",
+    }
+    for each in definitions:
+        assert each["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert "CustomResourceDefinition" not in {each["kind"] for each in objects("bare")}
+
+
 def router_config(case: str) -> Any:
     return yaml.safe_load(named(case, "Secret", "-router")["stringData"]["router.yaml"])
 
@@ -257,7 +269,7 @@ def router_config(case: str) -> Any:
 def test_routers_look_where_the_operator_does() -> None:
     assert router_config("default")["kubernetes"] == {"namespaces": ["home"]}
     assert router_config("several-namespaces")["kubernetes"] == {"namespaces": ["team-a", "team-b"]}
-    assert router_config("cluster-wide")["kubernetes"] == {"namespaces": []}
+    assert router_config("cluster-wide")["kubernetes"] == {"all_namespaces": True}
     assert "kubernetes" not in router_config("models-of-its-own")
     assert router_config("models-of-its-own")["models"] == MODELS
 
