@@ -18,6 +18,7 @@ STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encodi
 TOKEN = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
 STOP = b'data: {"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
+ABORTED = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"abort"}]}\n\n'
 ENGINE_ERROR = b'data: {"error":{"message":"out of memory","type":"InternalServerError","code":500}}\n\n'
 
 
@@ -67,6 +68,11 @@ BEFORE_THE_FIRST_BYTE = {
     "error event first": [STREAM, chunk(ENGINE_ERROR), chunk(DONE), chunk(b"")],
     "event of the wrong shape": [STREAM, chunk(b'data: {"choices":[1,2]}\n\n')],
     "event of choices that are text": [STREAM, chunk(b'data: {"choices":"abc"}\n\n')],
+    "given up, as by an engine that drains": [
+        whole(200, b'{"choices":[{"finish_reason":"abort","text":""}]}')
+    ],
+    "a stream given up": [STREAM, chunk(ABORTED), chunk(DONE), chunk(b"")],
+    "done before it began": [STREAM, chunk(DONE), chunk(b"")],
     "event that is no JSON": [STREAM, chunk(b"data: {oops\n\n")],
 }
 
@@ -108,6 +114,7 @@ AFTER_THE_FIRST_BYTE = {
     "half an event, then the end": ([chunk(b'data: {"choices"'), chunk(b"")], "upstream_broken"),
     "the end without being done": ([chunk(b"")], "upstream_broken"),
     "done without a finish reason": ([chunk(DONE), chunk(b"")], "upstream_broken"),
+    "given up": ([chunk(ABORTED), chunk(DONE), chunk(b"")], "upstream_broken"),
     "garbage for a chunk": ([b"zz\r\n"], "upstream_broken"),
     "20 MB line": ([chunk(b"data: " + b"x" * 20_000_000)], "upstream_broken"),
     "error event and done": ([chunk(ENGINE_ERROR), chunk(DONE), chunk(b"")], "upstream_error"),
@@ -145,6 +152,16 @@ async def test_an_error_event_followed_by_done_is_a_failure(
     answer = await served.chat(stream=True)
     assert b"out of memory" in answer.body
     assert (200, "") not in served.outcomes()
+
+
+async def test_a_relayed_stream_that_is_done_before_it_began_is_asked_for_elsewhere(
+    engine: Start, router: Start
+) -> None:
+    drains, works = await engine(saying(STREAM, chunk(DONE), chunk(b""))), await engine()
+    served = await router(drains, works, sessions="relay")
+    answers = [await served.chat(stream=True) for _ in range(2)]
+    assert [answer.body.count(b"data: {") for answer in answers] == [3, 3]
+    assert drains.received
 
 
 async def test_an_event_may_bring_several_tokens_and_a_read_several_events(

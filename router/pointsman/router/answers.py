@@ -15,6 +15,11 @@ TEXT_BYTES_PER_TOKEN = 4
 """A first guess for events that do not count their tokens; the usage at the end is exact."""
 
 
+ABORT = "abort"
+"""A finish reason that is no success: vLLM gives requests up that reach it after SIGTERM, or as it falls asleep."""
+GIVEN_UP = "the engine gave the request up"
+
+
 class AnswerError(Exception):
     """The answer is none, or says that it failed. `engine_error`: the engine's own error object, as JSON."""
 
@@ -65,6 +70,8 @@ class RelayedStream:
                 if parsed is not None and parsed.get("error") and "choices" not in parsed:
                     raise engine_error(parsed)
             if b"[DONE]" in event[:16]:
+                if not self.output_tokens:
+                    raise AnswerError("the stream was done before it had begun")
                 self._done = True
             else:
                 self.output_tokens += 1
@@ -145,7 +152,10 @@ class TrackedStream:
         return True
 
     def _choose(self, choice: dict[str, Any]) -> None:
-        if choice.get("finish_reason") is not None:
+        reason = choice.get("finish_reason")
+        if reason is not None:
+            if reason == ABORT:
+                raise AnswerError(GIVEN_UP)
             self._finished = True
         ids = choice.get("token_ids")
         if ids:
@@ -191,6 +201,11 @@ def usage_of(body: bytes) -> tuple[int, int]:
     answer = _object(body)
     if answer is None:
         raise AnswerError("the engine's answer is no JSON object")
+    choices = answer.get("choices")
+    if type(choices) is list:
+        for choice in choices:
+            if type(choice) is dict and choice.get("finish_reason") == ABORT:
+                raise AnswerError(GIVEN_UP)
     usage = answer.get("usage")
     if type(usage) is not dict:
         return 0, 0
