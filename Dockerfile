@@ -30,7 +30,8 @@ RUN /pip/bin/pip --python /opt/pointsman/bin/python install --no-cache-dir --no-
 FROM ${BASE}
 COPY --from=dependencies /opt/pointsman /opt/pointsman
 COPY --from=project /app /app
-ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PATH=/app/bin:/opt/pointsman/bin:/usr/bin:/bin
+# kopf asks for a user name, and the user may be any number.
+ENV USER=pointsman PYTHONPATH=/app PYTHONUNBUFFERED=1 PATH=/app/bin:/opt/pointsman/bin:/usr/bin:/bin
 USER 65532:65532
 WORKDIR /tmp
 ENTRYPOINT ["/app/bin/pointsman"]
