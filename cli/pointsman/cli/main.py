@@ -19,6 +19,9 @@ COMMANDS: dict[str, Subcommand] = {
     "up": Subcommand("pointsman.cli.up:command", "Serve a model on simulated engines behind a router, here."),
     "engine": Subcommand("pointsman.cli.engine:command", "One simulated engine that answers as vLLM does."),
     "router": Subcommand("pointsman.cli.router:command", "Route OpenAI requests to running engines."),
+    "profile": Subcommand(
+        "pointsman.cli.profile:command", "Engine profiles: show, check, fit, estimate, measure."
+    ),
     "replay": Subcommand(
         "pointsman.cli.replay:command", "Play a trace against any OpenAI endpoint and report."
     ),

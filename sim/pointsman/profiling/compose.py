@@ -1,8 +1,21 @@
-"""An engine profile from estimates: points, fit, errors on points it did not see, and where each number is from."""
+"""An engine profile from estimates or measurements: points, fit, errors on points it did not see, and where each number is from."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
-from pointsman.api.fitting import Point, RelativeErrors, errors_by_phase, fit_jointly
+from pointsman.api.fitting import (
+    Knees,
+    Point,
+    RelativeErrors,
+    errors_by_phase,
+    fit,
+    fit_jointly,
+    left_out_errors,
+    relative_error,
+    summarise,
+)
 from pointsman.api.profile import CostFile, EngineProfileFile, ErrorFile, ProvenanceFile
 from pointsman.core.perf import AcceleratorClass
 from pointsman.profiling.estimate import Estimator
@@ -14,6 +27,15 @@ METHOD = (
     "non-negative least squares on relative errors over the form of pointsman.core.perf.IterationCost, all phases at "
     "once; coefficients rounded to picoseconds; errors are of as many points drawn anew, which the fit did not see"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What who fits a profile says of it. Facts that are None are taken from another profile."""
+
+    source: str
+    licence: str
+    facts: Mapping[str, Any]
 
 
 def estimated_profile(
@@ -63,6 +85,66 @@ def estimated_profile(
             ),
         ),
     ), unseen
+
+
+def fitted_profile(
+    name: str, points: Sequence[Point], like: EngineProfileFile, given: Given
+) -> EngineProfileFile:
+    """A profile from measured points; what they do not tell is taken from `like`. Raises FitError."""
+    if sum(point.phase == "mixed" for point in points) >= 3:
+        cost = fit_jointly(points)
+        errors = folded_errors(points)
+        method = "all phases at once; errors are of fifths of the points left out in turn"
+    else:
+        knees = knees_within(points)
+        cost = fit(points, knees)
+        errors = left_out_errors(points, knees)
+        method = "each phase by itself, hinges chosen by leave-one-out error; errors are of points left out one by one"
+    facts = like.model_dump(exclude={"name", "cost", "provenance"})
+    facts |= {key: value for key, value in given.facts.items() if value is not None}
+    taken = sorted(set(facts) - {key for key, value in given.facts.items() if value is not None})
+    return EngineProfileFile(
+        name=name,
+        cost=CostFile.from_cost(cost),
+        provenance=ProvenanceFile(
+            source=given.source,
+            licence=given.licence,
+            method=f"non-negative least squares on relative errors, {method}",
+            points_used=len(points),
+            left_out={phase: rounded(error) for phase, error in errors.items()},
+            kv_capacity=_told(given, "kv_capacity_tokens", like.name),
+            kv_bytes_per_token=_told(given, "kv_bytes_per_token", like.name),
+            transfer=_told(given, "transfer_bytes_per_s", like.name),
+            caveats=(f"taken from {like.name}: {', '.join(taken)}",),
+        ),
+        **facts,
+    )
+
+
+def knees_within(points: Sequence[Point]) -> Knees:
+    """Where time may bend: powers of two strictly between the least and the most that was measured."""
+
+    def between(sizes: Sequence[int], first: int) -> tuple[int, ...]:
+        knees = [first << shift for shift in range(12)]
+        return tuple(knee for knee in knees if sizes and min(sizes) < knee < max(sizes))[-6:]
+
+    prefill = [point.prefill_tokens for point in points if point.phase == "prefill"]
+    decode = [point.decode_sequences for point in points if point.phase == "decode"]
+    return Knees(between(prefill, 64), between(decode, 4))
+
+
+def folded_errors(points: Sequence[Point], folds: int = 5) -> dict[str, RelativeErrors]:
+    """By phase, of points predicted by a joint fit to the other folds."""
+    errors: dict[str, list[float]] = {}
+    for fold in range(folds):
+        cost = fit_jointly([point for place, point in enumerate(points) if place % folds != fold])
+        for point in points[fold::folds]:
+            errors.setdefault(point.phase, []).append(relative_error(cost, point))
+    return {phase: summarise(values) for phase, values in errors.items()}
+
+
+def _told(given: Given, fact: str, like: str) -> str:
+    return f"taken from {like}" if given.facts.get(fact) is None else "given by who fitted it"
 
 
 def rounded(error: RelativeErrors) -> ErrorFile:
