@@ -4,15 +4,15 @@ Each kind is fed what one read of the engine's connection brought and gives what
 does I/O.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
 from pointsman.http.sse import DONE, EventScanner, EventTooLongError, event_data
+from pointsman.router.event_template import TEXT_BYTES_PER_TOKEN, EventTemplate
 
 MAX_WHOLE_BYTES = 64 << 20
-TEXT_BYTES_PER_TOKEN = 4
-"""A first guess for events that do not count their tokens; the usage at the end is exact."""
+_USAGE = b',"usage":{'
 
 
 ABORT = "abort"
@@ -29,23 +29,6 @@ class AnswerError(Exception):
         self.status = status
 
 
-class Stream(Protocol):
-    """A streamed answer."""
-
-    output_tokens: int
-    """So far, as far as it can be told from the events."""
-    counted_tokens: int
-    """As the engine counted them; 0: it has not said."""
-    prompt_tokens: int
-    """0: the engine has not said."""
-
-    def feed(self, data: bytes) -> bytes:
-        """What goes to the client: whole events only. Raises AnswerError."""
-
-    def finish(self) -> bytes:
-        """The stream has ended: anything that is left for the client. Raises AnswerError if it broke off."""
-
-
 class RelayedStream:
     """Bytes through. Knows event boundaries, errors and the end, and nothing else."""
 
@@ -55,10 +38,14 @@ class RelayedStream:
         self._scanner = EventScanner()
         self._done = False
         self.output_tokens = 0
+        """So far, as far as it can be told from the events."""
         self.counted_tokens = 0
+        """As the engine counted them; 0: it has not said."""
         self.prompt_tokens = 0
+        """0: the engine has not said."""
 
     def feed(self, data: bytes) -> bytes:
+        """What goes to the client: whole events only. Raises AnswerError."""
         try:
             events = self._scanner.feed(data)
         except EventTooLongError as error:
@@ -78,13 +65,14 @@ class RelayedStream:
         return events[0] if len(events) == 1 else b"".join(events)
 
     def finish(self) -> bytes:
+        """The stream has ended: anything that is left for the client. Raises AnswerError if it broke off."""
         if not self._done:
             raise AnswerError("the stream ended before it was done")
         return self._scanner.take_rest()
 
 
 class TrackedStream:
-    """Every event is parsed once. Owns the answer's position: finish reasons, token ids and usage.
+    """Every event is parsed once, or known to differ from a parsed one in its text alone. Owns the answer's position: finish reasons, token ids and usage.
 
     One event may carry several tokens, so tokens are counted by their ids or by the engine's usage, and estimated
     from the text where there is neither.
@@ -95,6 +83,7 @@ class TrackedStream:
         "_finished",
         "_keep_usage",
         "_scanner",
+        "_template",
         "counted_tokens",
         "output_tokens",
         "prompt_tokens",
@@ -103,6 +92,7 @@ class TrackedStream:
     def __init__(self, *, keep_usage: bool) -> None:
         """`keep_usage`: whether the client asked for the last event, the one with usage and no choices."""
         self._scanner = EventScanner()
+        self._template = EventTemplate()
         self._keep_usage = keep_usage
         self._done = False
         self._finished = False
@@ -111,6 +101,16 @@ class TrackedStream:
         self.prompt_tokens = 0
 
     def feed(self, data: bytes) -> bytes:
+        """As RelayedStream's, without events that are not for the client."""
+        if self._scanner.pending:
+            return self._read(data)
+        known = self._template.known(data)
+        self.output_tokens += self._template.tokens
+        if known == len(data):
+            return data
+        return data[:known] + self._read(data[known:]) if known else self._read(data)
+
+    def _read(self, data: bytes) -> bytes:
         try:
             events = self._scanner.feed(data)
             if len(events) == 1:
@@ -149,6 +149,8 @@ class TrackedStream:
         if usage:
             self._count(usage)
             return bool(choices) or self._keep_usage
+        if choices and len(choices) == 1 and not self._finished:
+            self._template.learn(event, parsed, choices[0])
         return True
 
     def _choose(self, choice: dict[str, Any]) -> None:
@@ -167,7 +169,8 @@ class TrackedStream:
         else:
             text = choice.get("text")
         if text:
-            self.output_tokens += len(text) // TEXT_BYTES_PER_TOKEN or 1
+            size = len(text.encode()) if type(text) is str else len(text)
+            self.output_tokens += size // TEXT_BYTES_PER_TOKEN or 1
 
     def _count(self, usage: dict[str, Any]) -> None:
         prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
@@ -175,6 +178,10 @@ class TrackedStream:
             self.prompt_tokens = prompt
         if type(output) is int:
             self.counted_tokens = output
+
+
+Stream = RelayedStream | TrackedStream
+"""A streamed answer."""
 
 
 class WholeAnswer:
@@ -198,7 +205,7 @@ class WholeAnswer:
 
 def usage_of(body: bytes) -> tuple[int, int]:
     """Prompt and output tokens that a whole answer says it took, 0 where it does not. Raises AnswerError."""
-    answer = _object(body)
+    answer = _tail_with_usage(body) or _object(body)
     if answer is None:
         raise AnswerError("the engine's answer is no JSON object")
     choices = answer.get("choices")
@@ -211,6 +218,16 @@ def usage_of(body: bytes) -> tuple[int, int]:
         return 0, 0
     prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
     return prompt if type(prompt) is int else 0, output if type(output) is int else 0
+
+
+def _tail_with_usage(body: bytes) -> dict[str, Any] | None:
+    """The members of an answer from its last "usage" on; None: it must be parsed whole.
+
+    Texts come before usage, so this is a tenth of the answer. What looks like a member named "usage" is one, because a
+    quote within a string is escaped; and it is the outermost object's own, because what follows it closes just one brace.
+    """
+    at = body.rfind(_USAGE)
+    return _object(b"{" + body[at + 1 :]) if at > 0 and body.startswith(b"{") else None
 
 
 def engine_error(parsed: dict[str, Any]) -> AnswerError:

@@ -297,13 +297,18 @@ class ClientConnection(asyncio.Protocol):
         framing = b"transfer-encoding: chunked\r\n" if self._chunked_answer else b""
         close = b"connection: close\r\n" if self.closes or not self._chunked_answer else b""
         if first and self._chunked_answer:
-            first = b"%x\r\n%b\r\n" % (len(first), first)
+            first = self._chunk(first)
         self._transport.write(b"%b%b%b\r\n%b" % (head, framing, close, first))
 
     def write(self, data: bytes) -> None:
         """Some of the body: not empty."""
         if self._transport is not None:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked_answer else data)
+            self._transport.write(self._chunk(data) if self._chunked_answer else data)
+
+    def _chunk(self, data: bytes) -> bytes:
+        size, lines = len(data), self._server.size_lines
+        line = lines[size] if size < len(lines) else b"%x\r\n" % size
+        return b"".join((line, data, b"\r\n"))
 
     def end(self, last: bytes = b"") -> None:
         """The last of the body, if any, and its end, in one write."""

@@ -5,7 +5,7 @@ where a Prometheus child takes 0.4 to 0.8; families are built from them when som
 """
 
 import asyncio
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import (
@@ -41,6 +41,7 @@ DECISION_SECONDS = (5e-6, 1e-5, 2e-5, 4e-5, 6e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3)
 RELATIVE_ERRORS = (-0.75, -0.5, -0.3, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 4.0)
 
 OTHER = "other"
+SORTED_AT_ONCE = 512
 MAX_OUTCOMES = 256
 """Different (code, reason) pairs kept per model; the vocabulary is fixed and smaller, this is the fence behind it."""
 
@@ -49,21 +50,41 @@ Source = Callable[[], Iterable[Metric]]
 
 
 class Histogram:
-    """Counts per bucket, each up to and including its bound; the last is beyond all bounds."""
+    """Counts per bucket, each up to and including its bound; the last is beyond all bounds.
 
-    __slots__ = ("bounds", "counts", "total")
+    What is observed is sorted into the buckets by hundreds: one by one takes four times as long.
+    """
+
+    __slots__ = ("_observed", "bounds", "counts", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self._observed: list[float] = []
 
-    def observe(self, value: float, times: int = 1) -> None:
-        self.counts[bisect_left(self.bounds, value)] += times
-        self.total += value * times
+    def observe(self, value: float) -> None:
+        observed = self._observed
+        observed.append(value)
+        if len(observed) >= SORTED_AT_ONCE:
+            self.sort()
+
+    def sort(self) -> None:
+        """Bring counts and total up to date."""
+        observed = self._observed
+        observed.sort()
+        self.total += sum(observed)
+        before = 0
+        for index, bound in enumerate(self.bounds):
+            upto = bisect_right(observed, bound)
+            self.counts[index] += upto - before
+            before = upto
+        self.counts[-1] += len(observed) - before
+        observed.clear()
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative counts by upper bound, as the exposition format wants them."""
+        self.sort()
         cumulative, listed = 0, []
         for bound, count in zip((*map(repr, self.bounds), "+Inf"), self.counts, strict=True):
             cumulative += count
@@ -121,11 +142,9 @@ class ModelMetrics:
 
     def gap(self, seconds: float, tokens: int = 1) -> None:
         """Time since the last event of a stream, which brought so many tokens at once: the ITL of the first of them."""
-        itl = self.itl
-        itl.counts[bisect_left(TOKEN_SECONDS, seconds)] += 1
-        itl.total += seconds
+        self.itl.observe(seconds)
         if tokens > 1:
-            itl.counts[0] += tokens - 1
+            self.itl.counts[0] += tokens - 1
 
     def retried(self, reason: str) -> None:
         """Another attempt is made because of this failure."""

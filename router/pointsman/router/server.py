@@ -15,6 +15,10 @@ ACCEPT_BACKLOG = 4096
 is dropped comes back a second later."""
 
 
+READY_SIZES = 1024
+"""Sizes of chunks, in bytes, whose line is written in advance: most chunks bring one token."""
+
+
 class PublicServer:
     """Accepts clients until it drains. `limits` and `timeouts` may be replaced at any time."""
 
@@ -31,6 +35,7 @@ class PublicServer:
         self.timeouts = timeouts
         self.clock = clock
         self.draining = False
+        self.size_lines = [b"%x\r\n" % size for size in range(READY_SIZES)]
         self._sweeper = sweeper
         self._connections: set[ClientConnection] = set()
         self._empty = asyncio.Event()

@@ -191,8 +191,9 @@ class Session:
         except AnswerError as error:
             self._answer_failed(error)
             return
-        if stream.output_tokens > before:
-            self._count(stream.output_tokens, before)
+        tokens = stream.output_tokens
+        if tokens > before:
+            self._count(tokens, before)
         if passed:
             if self._begun:
                 self.client.write(passed)
