@@ -33,6 +33,8 @@ _NESTED = "vllm_xargs"
 
 MAX_DEPTH = 254
 """Of nested lists and objects: orjson reads 1,024 levels, but writes no more than these."""
+FEW_BRACKETS = MAX_DEPTH // 8
+"""Up to so many of a kind are looked for one by one."""
 MAX_TOKENS = 10_000_000
 """No model answers more; above, a number is a mistake."""
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
@@ -101,7 +103,7 @@ def read_call(endpoint: Endpoint, raw: bytes, *, drop_forbidden: bool) -> Call:
         raise BadRequestError("", f"the body is no JSON: {error}") from None
     if type(body) is not dict:
         raise BadRequestError("", "the body must be a JSON object")
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+    if _has_many(raw, b"[") or _has_many(raw, b"{"):
         _check_depth(body)
     if not FORBIDDEN_FIELDS.isdisjoint(body) or _NESTED in body:
         raw = _without_forbidden(raw, body, drop=drop_forbidden)
@@ -121,6 +123,16 @@ def read_call(endpoint: Endpoint, raw: bytes, *, drop_forbidden: bool) -> Call:
     if endpoint is not Endpoint.EMBEDDINGS:
         _read_generation(call, body)
     return call
+
+
+def _has_many(raw: bytes, bracket: bytes) -> bool:
+    """Whether a body may be nested too deeply. Finding the usual two or three brackets takes a tenth of counting them."""
+    at = -1
+    for _ in range(FEW_BRACKETS):
+        at = raw.find(bracket, at + 1)
+        if at < 0:
+            return False
+    return raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
 
 
 def _check_depth(body: dict[str, Any]) -> None:

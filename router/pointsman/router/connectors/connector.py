@@ -16,7 +16,7 @@ _NOT_FOR_PREFILL = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Pairing:
     """One attempt on a pair of instances, as both legs have to know it."""
 
@@ -27,8 +27,17 @@ class Pairing:
     bootstrap_host: str
     """Of the prefill instance."""
     bootstrap_port: int
-    engine_id: str = ""
+    engine_id: str
     """Of the prefill instance, where its connector has one."""
+
+    def __init__(
+        self, attempt_id: str, room: int, bootstrap_host: str, bootstrap_port: int, engine_id: str = ""
+    ) -> None:
+        self.attempt_id = attempt_id
+        self.room = room
+        self.bootstrap_host = bootstrap_host
+        self.bootstrap_port = bootstrap_port
+        self.engine_id = engine_id
 
 
 class Connector(Protocol):
