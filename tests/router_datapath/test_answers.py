@@ -49,6 +49,14 @@ def test_usage_is_that_of_the_whole_parse(name: str, body: bytes) -> None:
     assert usage_of(body) == parsed_usage(body), name
 
 
+def test_what_was_given_up_is_seen_before_usage() -> None:
+    with pytest.raises(AnswerError, match="gave the request up"):
+        usage_of(b'{"choices":[{"finish_reason":"abort"}],"usage":{"prompt_tokens":7}}')
+    said = b'{"choices":[{"finish_reason":"stop","text":"\\"abort\\" "abort"}],"usage":{"prompt_tokens":7}}'
+    said = said.replace(b' "abort', b" abort")
+    assert usage_of(said) == (7, 0)
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"nothing", b'{"a":1', b'[1,"usage":{}]', b"\xff"])
 def test_what_is_no_object_is_an_error(body: bytes) -> None:
     with pytest.raises(AnswerError):

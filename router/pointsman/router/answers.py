@@ -13,6 +13,7 @@ from pointsman.router.event_template import TEXT_BYTES_PER_TOKEN, EventTemplate
 
 MAX_WHOLE_BYTES = 64 << 20
 _USAGE = b',"usage":{'
+_ABORTED = b'"abort"'
 
 
 ABORT = "abort"
@@ -223,11 +224,13 @@ def usage_of(body: bytes) -> tuple[int, int]:
 def _tail_with_usage(body: bytes) -> dict[str, Any] | None:
     """The members of an answer from its last "usage" on; None: it must be parsed whole.
 
-    Texts come before usage, so this is a tenth of the answer. What looks like a member named "usage" is one, because a
+    Texts come before usage, so this is a tenth of the answer. One that may have been given up is parsed whole. What looks like a member named "usage" is one, because a
     quote within a string is escaped; and it is the outermost object's own, because what follows it closes just one brace.
     """
     at = body.rfind(_USAGE)
-    return _object(b"{" + body[at + 1 :]) if at > 0 and body.startswith(b"{") else None
+    if at < 0 or not body.startswith(b"{") or body.find(_ABORTED) >= 0:
+        return None
+    return _object(b"{" + body[at + 1 :])
 
 
 def engine_error(parsed: dict[str, Any]) -> AnswerError:
