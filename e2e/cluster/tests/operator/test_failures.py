@@ -1,0 +1,317 @@
+"""What changes and failures cost in failed requests, on real nodes: the chart, the operator, simulated engines, under load.
+
+Every scenario adds a line to a table, which is printed at the end and kept with the artefacts: docs/kubernetes-failures.md.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.cluster import helm, images
+from e2e.cluster.cluster import Cluster, eventually
+from e2e.cluster.helm import Release
+from e2e.cluster.load import Fate, Load
+from e2e.cluster.local import LocalCluster
+from e2e.cluster.namespace import Namespace
+
+JSON = dict[str, Any]
+RATE = 4.0
+TOKENS = 60
+SMALL = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "512Mi"}}
+
+
+class Table:
+    """Scenarios and what they cost."""
+
+    def __init__(self) -> None:
+        self.rows: list[str] = []
+
+    def add(self, scenario: str, fate: Fate, note: str = "") -> None:
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in fate.reasons.items())
+        self.rows.append(f"| {scenario} | {fate.requests} | {fate.failed} | {note or reasons} |")
+
+    def text(self) -> str:
+        return "\n".join(["| what happens | requests | failed | |", "|---|---|---|---|", *self.rows, ""])
+
+
+@pytest.fixture(scope="module")
+def table(pytestconfig: pytest.Config) -> Iterator[Table]:
+    made = Table()
+    yield made
+    folder: Path = pytestconfig.getoption("--artefacts")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "kubernetes-failures.md").write_text(made.text())
+    reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.write_line("\n" + made.text())
+
+
+class Service:
+    """A release of the chart with one ModelService of simulated engines."""
+
+    def __init__(self, namespace: Namespace, folder: Path) -> None:
+        self.namespace = namespace
+        self.cluster = namespace.cluster
+        self.folder = folder
+        self.url = f"http://pointsman-router.{namespace.name}.svc"
+
+    def apply(self, *args: str, replicas: int = 2) -> None:
+        """Make the ModelService what it should be; `args` are the engines'."""
+        self.namespace.apply(
+            {
+                "apiVersion": "pointsman.io/v1alpha1",
+                "kind": "ModelService",
+                "metadata": {"name": "tiny"},
+                "spec": {
+                    "model": {"name": "tiny"},
+                    "engine": {
+                        "type": "simulated",
+                        "connector": "nixl",
+                        "gracePeriodSeconds": 30,
+                        "args": list(args),
+                        "imagePullPolicy": "Never",
+                    },
+                    "pools": [
+                        {
+                            "name": "main",
+                            "replicas": replicas,
+                            "accelerators": [{"name": "none", "count": 0}],
+                            "topology": {"spread": ["kubernetes.io/hostname"]},
+                            "resources": SMALL,
+                        }
+                    ],
+                    "rollout": {"maxSurge": 1, "progressDeadlineSeconds": 30},
+                },
+            }
+        )
+
+    def pool(self) -> JSON:
+        found: JSON = self.namespace.get("ipool", "tiny-main")
+        return found
+
+    def condition(self, which: str) -> JSON:
+        conditions = self.namespace.get("msvc", "tiny").get("status", {}).get("conditions", [])
+        return next((dict(found) for found in conditions if found["type"] == which), {})
+
+    def settled(self, replicas: int = 2) -> bool:
+        pool = self.pool()
+        status = pool.get("status", {})
+        return (
+            status.get("observedGeneration") == pool["metadata"]["generation"]
+            and status.get("replicas")
+            == status.get("readyReplicas")
+            == status.get("updatedReplicas")
+            == replicas
+        )
+
+    def pods(self, component: str) -> list[str]:
+        found = self.namespace.get("pods", f"--selector=app.kubernetes.io/component={component}")["items"]
+        return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def under_load(self, seconds: float, act: Callable[[], None]) -> Fate:
+        """What becomes of requests while something is done to the service, and for the rest of the time."""
+        with Load(
+            self.cluster,
+            self.url,
+            self.folder / secrets.token_hex(4),
+            seconds=seconds,
+            rate=RATE,
+            tokens=TOKENS,
+        ) as load:
+            time.sleep(5)  # requests are under way
+            act()
+            assert load.running, "it took longer than the load: nothing was measured"
+        return load.fate()
+
+
+@pytest.fixture(scope="module")
+def service(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    redis: JSON = {}
+    if isinstance(cluster, LocalCluster):
+        archive = images.redis()
+        cluster.import_image(archive)
+        redis = helm.for_image(archive.reference)
+    with Namespace(cluster, "failures") as namespace:
+        release = Release(cluster, namespace.name)
+        release.install(
+            {
+                "image": helm.for_image(cluster.image),
+                "operator": {"replicas": 2, "resources": SMALL},
+                "router": {
+                    "config": {"health": {"interval_s": 0.5}},
+                    "drain": {"delaySeconds": 2, "graceSeconds": 5},
+                    "resources": SMALL,
+                },
+                "redis": {"image": redis, "resources": SMALL},
+            }
+        )
+        made = Service(namespace, tmp_path_factory.mktemp("load"))
+        made.apply()
+        eventually(made.settled, "the pool has no two instances that serve", 180)
+        eventually(lambda: made.condition("Ready").get("status") == "True", "the service is not ready", 60)
+        yield made
+        namespace.kubectl("delete", "msvc", "--all", "--timeout=90s", timeout=100)
+        release.uninstall()
+
+
+@pytest.fixture(autouse=True)
+def as_before(service: Service) -> None:
+    """Every scenario begins with two instances of the same kind."""
+    service.apply()
+    service.namespace.kubectl("scale", "ipool", "tiny-main", "--replicas=2")
+    eventually(service.settled, "the service does not come to rest", 180)
+
+
+@pytest.mark.timeout(600)
+def test_scaling_up_and_down_costs_no_request(service: Service, table: Table) -> None:
+    def act() -> None:
+        for replicas in (4, 2):
+            service.namespace.kubectl("scale", "ipool", "tiny-main", f"--replicas={replicas}")
+            eventually(partial(service.settled, replicas), f"not {replicas} instances", 120)
+
+    fate = service.under_load(90, act)
+    table.add("`kubectl scale ipool` from 2 to 4 and back", fate)
+    assert fate.failed == 0, fate.reasons
+
+
+@pytest.mark.timeout(600)
+def test_a_rolling_change_costs_no_request(service: Service, table: Table) -> None:
+    before = set(service.pods("engine"))
+
+    def act() -> None:
+        service.apply("--seed=7")
+        eventually(
+            lambda: service.settled() and not before & set(service.pods("engine")), "it does not roll", 150
+        )
+
+    fate = service.under_load(120, act)
+    table.add("rolling change of the engines' arguments", fate)
+    assert fate.failed == 0, fate.reasons
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_change_that_never_becomes_ready_is_rolled_back_and_costs_no_request(
+    service: Service, table: Table
+) -> None:
+    before = set(service.pods("engine"))
+
+    def act() -> None:
+        service.apply("--no-such-argument")
+        eventually(
+            lambda: service.condition("Degraded").get("reason") == "RolledBack", "it is not rolled back", 120
+        )
+        eventually(lambda: set(service.pods("engine")) == before, "what failed is still there", 60)
+
+    fate = service.under_load(120, act)
+    table.add("change whose engines never become ready: halted after 30 s, rolled back", fate)
+    assert fate.failed == 0, fate.reasons
+    assert "exit code 2" in service.condition("Degraded")["message"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_deleted_engine_pod_costs_no_request(service: Service, table: Table) -> None:
+    def act() -> None:
+        service.namespace.kubectl("delete", "pod", service.pods("engine")[0], "--wait=false")
+        eventually(lambda: len(service.pods("engine")) == 2 and service.settled(), "no pod comes back", 120)
+
+    fate = service.under_load(60, act)
+    table.add("an engine's pod deleted", fate)
+    assert fate.failed == 0, fate.reasons
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_killed_engine_costs_what_it_was_answering(service: Service, table: Table) -> None:
+    def act() -> None:
+        service.namespace.kubectl(
+            "delete", "pod", service.pods("engine")[0], "--force", "--grace-period=0", "--wait=false"
+        )
+        eventually(service.settled, "no pod comes back", 120)
+
+    fate = service.under_load(60, act)
+    table.add("an engine killed without notice", fate)
+    assert fate.failed <= RATE * 5, fate.reasons
+
+
+@pytest.mark.long
+@pytest.mark.kills_nodes
+@pytest.mark.timeout(600)
+def test_a_lost_node(service: Service, table: Table) -> None:
+    cluster = service.cluster
+    node = cluster.nodes()[1]
+
+    def act() -> None:
+        cluster.kill_node(node)
+        eventually(lambda: not cluster.node_is_ready(node), "the node still counts as ready", 90)
+        time.sleep(10)
+
+    try:
+        fate = service.under_load(100, act)
+    finally:
+        cluster.revive_node(node)
+    eventually(lambda: cluster.node_is_ready(node), "the node does not come back")
+    table.add("a node's kubelet and containerd die; its containers live on", fate)
+    assert fate.failed <= RATE * 5, fate.reasons
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_killed_leader_costs_no_request_and_another_goes_on(service: Service, table: Table) -> None:
+    lease = service.namespace.get("lease", "pointsman-operator")["spec"]["holderIdentity"]
+    leader = next(pod for pod in service.pods("operator") if pod in lease)
+    took: list[float] = []
+
+    def act() -> None:
+        service.namespace.kubectl("delete", "pod", leader, "--force", "--grace-period=0", "--wait=false")
+        begun = time.monotonic()
+        service.namespace.kubectl("scale", "ipool", "tiny-main", "--replicas=3")
+        eventually(lambda: service.pool()["status"]["replicas"] == 3, "nobody acts", 60)
+        took.append(time.monotonic() - begun)
+        eventually(lambda: service.settled(3), "the third instance does not serve", 60)
+
+    fate = service.under_load(60, act)
+    table.add("the operator's leader killed", fate, f"the other one acts after {took[0]:.0f} s")
+    assert fate.failed == 0, fate.reasons
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_redis_deleted_costs_no_request(service: Service, table: Table) -> None:
+    def act() -> None:
+        service.namespace.kubectl(
+            "delete", "pod", "--selector=app.kubernetes.io/component=redis", "--wait=false"
+        )
+        time.sleep(15)
+
+    fate = service.under_load(40, act)
+    table.add("Redis deleted (nothing is kept in it yet)", fate)
+    assert fate.failed == 0, fate.reasons
+
+
+@pytest.mark.long
+@pytest.mark.local_cluster
+@pytest.mark.timeout(600)
+def test_an_api_server_that_is_away_for_a_minute_costs_no_request(service: Service, table: Table) -> None:
+    cluster = service.cluster
+    assert isinstance(cluster, LocalCluster)
+    plane = cluster.control_plane
+
+    def act() -> None:
+        plane.sandbox.kill("kube-apiserver")
+        time.sleep(60)
+        plane.sandbox.start_again("kube-apiserver")
+        plane.wait_until_ready()
+        time.sleep(10)
+
+    fate = service.under_load(110, act)
+    table.add("the API server away for a minute", fate)
+    assert fate.failed == 0, fate.reasons
+    service.namespace.kubectl("scale", "ipool", "tiny-main", "--replicas=3")
+    eventually(lambda: service.settled(3), "the operator does not go on", 120)
