@@ -161,6 +161,18 @@ def test_the_very_first_revision_has_nothing_to_go_back_to_and_says_so() -> None
     assert (degraded["status"], degraded["reason"]) == ("True", "ProgressDeadlineExceeded")
 
 
+def test_a_change_before_the_first_revision_was_complete_goes_back_to_what_serves() -> None:
+    kube = FakeKubernetes()
+    kube.create("ModelService", "llama", model_service())
+    kube.reconcile()
+    for _ in range(10):
+        kube.tick()
+    set_args(kube, "--broken")
+    kube.settle(120)
+    assert len(kube.serving("llama-main")) == 2
+    assert kube.condition("InstancePool", "llama-main", "Degraded")["reason"] == "RolledBack"
+
+
 def test_a_paused_change_waits_while_scaling_goes_on_with_what_works() -> None:
     kube = served()
     rollout = {"maxSurge": 1, "maxUnavailable": 0, "progressDeadlineSeconds": 60}

@@ -101,13 +101,9 @@ class Service:
     def settled(self, replicas: int = 2) -> bool:
         pool = self.pool()
         status = pool.get("status", {})
-        return (
-            status.get("observedGeneration") == pool["metadata"]["generation"]
-            and status.get("replicas")
-            == status.get("readyReplicas")
-            == status.get("updatedReplicas")
-            == replicas
-        )
+        counts = {status.get(name) for name in ("replicas", "readyReplicas", "updatedReplicas")}
+        seen: bool = status.get("observedGeneration") == pool["metadata"]["generation"]
+        return seen and counts == {replicas}
 
     def pods(self, component: str) -> list[str]:
         found = self.namespace.get("pods", f"--selector=app.kubernetes.io/component={component}")["items"]

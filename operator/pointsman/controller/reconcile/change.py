@@ -5,6 +5,7 @@ the revision that was last seen to work everywhere. The mark is kept with the re
 operator that ends, and goes away as soon as the spec asks for something else.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from pointsman.controller.objects.blueprint import Blueprint
@@ -51,6 +52,7 @@ def change_of(
 ) -> Change:
     desired = wanted.hash if wanted is not None else ""
     stable = history.stable or ""
+    way_back = stable or _serving(desired, history, seen)
     failed = bool(desired) and history.failed(desired) and stable not in {"", desired}
     failed_now = ""
     late = False
@@ -60,7 +62,8 @@ def change_of(
         end = last_progress(desired, history, seen, now) + deadline_s
         if now < end:
             look_at = end
-        elif stable:
+        elif way_back:
+            stable = way_back
             failed_now = f"not ready within {deadline_s} s of its last progress: {_suffering(waiting)}"
         else:
             late = True
@@ -83,6 +86,16 @@ def change_of(
         proven_now=proven,
         deadline_s=look_at,
     )
+
+
+def _serving(desired: str, history: History, seen: Seen) -> str:
+    """The revision that most instances serve with, where none was ever seen to work everywhere: a pool may be changed before
+    its first revision is complete.
+    """
+    ready = Counter(
+        i.revision for i in seen.live if i.ready and i.revision != desired and i.revision in history.revisions
+    )
+    return max(ready, key=lambda revision: (ready[revision], revision), default="")
 
 
 def _kept(revision: str, history: History) -> Blueprint | None:

@@ -145,6 +145,8 @@ class _Children:
             marks[PROVEN_AT] = precise(self.now)
         elif found is not None and found.proven_at:
             marks[PROVEN_AT] = found.proven_at
+        elif revision == self.change.stable:
+            marks[PROVEN_AT] = precise(self.now)  # what a change goes back to is from now on known to work
         if revision == self.change.failed:
             if self.change.failed_now or found is None:
                 marks[FAILED_AT] = text(self.now)
