@@ -1,7 +1,9 @@
 """Virtual time is an integer number of picoseconds, so that leaping over n iterations equals stepping n times."""
 
-PS_PER_S = 1_000_000_000_000
-PS_PER_MS = 1_000_000_000
+from typing import Final
+
+PS_PER_S: Final = 1_000_000_000_000
+PS_PER_MS: Final = 1_000_000_000
 
 
 def to_ps(seconds: float) -> int:

@@ -13,6 +13,7 @@ class LeastRequests:
     """cost = requests placed and not finished. "Join the shortest queue"; `least_request` of AIBrix and Envoy."""
 
     name: Final = "least_requests"
+    reads_progress: Final = False
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         slot, cost = cheapest(slots, view.loads.running, rng)

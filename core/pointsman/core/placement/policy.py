@@ -28,7 +28,8 @@ class Policy(Protocol):
     """A pure rule. All it knows comes in through `pick`; its attributes are the parameters it was made with, never state.
 
     Implementations are plain classes with `Final` attributes, which mypyc can compile, as it cannot a frozen dataclass
-    with a class variable.
+    with a class variable. One that never looks at context tokens may say `reads_progress: Final = False`: a simulation
+    then need not tell it every second how far each answer is.
     """
 
     @property

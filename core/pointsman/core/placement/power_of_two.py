@@ -17,6 +17,7 @@ class PowerOfTwo:
     """
 
     name: Final = "power_of_two"
+    reads_progress: Final = False
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         running = view.loads.running

@@ -23,6 +23,7 @@ class PrefixAffinity:
     """
 
     name: Final = "prefix_affinity"
+    reads_progress: Final = False
 
     def __init__(
         self, cache_threshold: float = 0.3, balance_abs: float = 64, balance_rel: float = 1.5

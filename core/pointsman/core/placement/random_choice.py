@@ -13,6 +13,7 @@ class RandomChoice:
     """Uniform; the baseline that knows nothing."""
 
     name: Final = "random"
+    reads_progress: Final = False
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         return Pick(slots.listed[int(rng.random() * len(slots))], 0.0, "drawn at random")

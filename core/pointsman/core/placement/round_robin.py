@@ -16,6 +16,7 @@ class RoundRobin:
     """
 
     name: Final = "round_robin"
+    reads_progress: Final = False
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         turn = view.placed(request.model)

@@ -18,6 +18,7 @@ class Session:
     """
 
     name: Final = "session"
+    reads_progress: Final = False
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         if not request.session:

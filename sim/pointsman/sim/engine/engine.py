@@ -20,7 +20,7 @@ class RequestTooLongError(ValueError):
     """The prompt, or the prompt and its answer, can never fit into this engine."""
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Iteration:
     """One planned iteration, or a run of iterations that are alike."""
 
@@ -38,19 +38,46 @@ class Iteration:
     begun: int = 1
     """Iterations whose blocks are taken."""
 
+    def __init__(
+        self,
+        start_ps: int,
+        end_ps: int,
+        chunks: list[tuple[EngineRequest, int]],
+        decoding: list[EngineRequest],
+        prefill_tokens: int,
+        decode_sequences: int,
+        decode_context_tokens: int,
+        iterations: int = 1,
+        begun: int = 1,
+    ) -> None:
+        self.start_ps = start_ps
+        self.end_ps = end_ps
+        self.chunks = chunks
+        self.decoding = decoding
+        self.prefill_tokens = prefill_tokens
+        self.decode_sequences = decode_sequences
+        self.decode_context_tokens = decode_context_tokens
+        self.iterations = iterations
+        self.begun = begun
+
     @property
     def scheduled(self) -> list[tuple[EngineRequest, int]]:
         """Requests and their tokens, in the order in which they came to run."""
         return [(request, 1) for request in self.decoding] + self.chunks
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Output:
     """A request got tokens."""
 
     request: EngineRequest
     new_tokens: int
     finished: bool
+
+    def __init__(self, request: EngineRequest, new_tokens: int, finished: bool) -> None:  # noqa: FBT001 - a value among values
+        self.request = request
+        self.new_tokens = new_tokens
+        self.finished = finished
 
 
 class Engine:

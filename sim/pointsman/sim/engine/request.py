@@ -1,7 +1,7 @@
 """A request as the engine loop knows it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pointsman.sim.engine.blocks import CachedBlock
 
@@ -26,49 +26,84 @@ class DecodeClock:
     ended: int = 0
 
 
-@dataclass(slots=True, eq=False)
 class EngineRequest:
     """What is asked of the engine, and how far it got.
 
     How many tokens it will generate is decided before (stop, end of text, max_tokens): the loop needs no text.
     """
 
-    request_id: str
-    prompt_tokens: int
-    output_tokens: int
-    """>= 1."""
-    block_hash: Callable[[int], int] | None = None
-    """Hash of full block i of prompt and output, covering everything before it. None: not cacheable."""
-    priority: int = 0
-    """Lower runs first, as in vLLM."""
-    pull: KvPull | None = None
-    hold_kv: bool = False
-    """Keep the blocks after the last token until they are released or the lease expires."""
+    __slots__ = (
+        "arrived_ps",
+        "block_hash",
+        "blocks",
+        "cached_blocks",
+        "cached_tokens",
+        "clock",
+        "finished_ps",
+        "first_token_ps",
+        "hold_kv",
+        "joined",
+        "number",
+        "output_tokens",
+        "own_computed",
+        "own_generated",
+        "place",
+        "preempted_ps",
+        "preemptions",
+        "priority",
+        "prompt_tokens",
+        "pull",
+        "request_id",
+        "scheduled_ps",
+    )
 
-    cached_tokens: int = field(default=0, init=False)
-    """Prompt tokens found in the prefix cache when it was first scheduled."""
-    preemptions: int = field(default=0, init=False)
-    preempted_ps: int = field(default=-1, init=False)
-    """When it was last preempted; -1: never."""
-    arrived_ps: int = field(default=0, init=False)
-    scheduled_ps: int | None = field(default=None, init=False)
-    first_token_ps: int | None = field(default=None, init=False)
-    finished_ps: int | None = field(default=None, init=False)
+    def __init__(
+        self,
+        request_id: str,
+        prompt_tokens: int,
+        output_tokens: int,
+        block_hash: Callable[[int], int] | None = None,
+        priority: int = 0,
+        pull: KvPull | None = None,
+        *,
+        hold_kv: bool = False,
+    ) -> None:
+        self.request_id = request_id
+        self.prompt_tokens = prompt_tokens
+        self.output_tokens = output_tokens
+        """>= 1."""
+        self.block_hash = block_hash
+        """Hash of full block i of prompt and output, covering everything before it. None: not cacheable."""
+        self.priority = priority
+        """Lower runs first, as in vLLM."""
+        self.pull = pull
+        self.hold_kv = hold_kv
+        """Keep the blocks after the last token until they are released or the lease expires."""
 
-    # The loop's own. While the request decodes, `clock` is the engine's and counts on from these.
-    number: int = field(default=0, init=False)
-    """Its place among all arrivals at the engine."""
-    own_computed: int = field(default=0, init=False)
-    own_generated: int = field(default=0, init=False)
-    cached_blocks: list[CachedBlock] = field(default_factory=list, init=False)
-    """Its first blocks: full, and known to the prefix cache."""
-    blocks: int = field(default=0, init=False)
-    """All blocks it holds; while it decodes, those that its computed tokens need."""
-    clock: DecodeClock | None = field(default=None, init=False)
-    joined: int = field(default=0, init=False)
-    """Reading of the clock at which decoding stood at `own_computed` and `own_generated`."""
-    place: int = field(default=-1, init=False)
-    """Its place in the order of joining; -1 while it does not decode."""
+        self.cached_tokens = 0
+        """Prompt tokens found in the prefix cache when it was first scheduled."""
+        self.preemptions = 0
+        self.preempted_ps = -1
+        """When it was last preempted; -1: never."""
+        self.arrived_ps = 0
+        self.scheduled_ps: int | None = None
+        self.first_token_ps: int | None = None
+        self.finished_ps: int | None = None
+
+        # The loop's own. While the request decodes, `clock` is the engine's and counts on from these.
+        self.number = 0
+        """Its place among all arrivals at the engine."""
+        self.own_computed = 0
+        self.own_generated = 0
+        self.cached_blocks: list[CachedBlock] = []
+        """Its first blocks: full, and known to the prefix cache."""
+        self.blocks = 0
+        """All blocks it holds; while it decodes, those that its computed tokens need."""
+        self.clock: DecodeClock | None = None
+        self.joined = 0
+        """Reading of the clock at which decoding stood at `own_computed` and `own_generated`."""
+        self.place = -1
+        """Its place in the order of joining; -1 while it does not decode."""
 
     @property
     def computed_tokens(self) -> int:

@@ -8,7 +8,6 @@ tokens would fit now, though its blocks are taken chunk by chunk.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from pointsman.sim.engine.batch import DecodeBatch
 from pointsman.sim.engine.blocks import BlockPool, CachedBlock
@@ -18,21 +17,23 @@ from pointsman.sim.engine.request import EngineRequest, KvPull
 from pointsman.sim.engine.transfers import Arrivals
 
 
-@dataclass(slots=True)
 class Plan:
     """An iteration: every member of the decode batch but those held back, and chunks of prompts."""
 
-    now_ps: int
-    budget: int
-    chunks: list[tuple[EngineRequest, int]] = field(default_factory=list)
-    held_back: dict[EngineRequest, None] = field(default_factory=dict)
-    """Members of the batch that are not scheduled (yet)."""
-    unserved: set[EngineRequest] = field(default_factory=set)
-    """Members that need a block for this iteration and have not got it."""
-    preempted: bool = False
-    halted: bool = False
-    """A running request preempted itself: nobody after it is scheduled."""
-    decoding: int = 0
+    __slots__ = ("budget", "chunks", "decoding", "halted", "held_back", "now_ps", "preempted", "unserved")
+
+    def __init__(self, now_ps: int, budget: int) -> None:
+        self.now_ps = now_ps
+        self.budget = budget
+        self.chunks: list[tuple[EngineRequest, int]] = []
+        self.held_back: dict[EngineRequest, None] = {}
+        """Members of the batch that are not scheduled (yet)."""
+        self.unserved: set[EngineRequest] = set()
+        """Members that need a block for this iteration and have not got it."""
+        self.preempted = False
+        self.halted = False
+        """A running request preempted itself: nobody after it is scheduled."""
+        self.decoding = 0
 
     @property
     def idle(self) -> bool:

@@ -5,14 +5,16 @@ arrive, and then idle instances begin; ties within a kind go by instance, router
 leap or step, so both give the same result.
 """
 
-import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from typing import Final
 
 from pointsman.core.decisions import Decision, Dispatch, Reject
 from pointsman.core.events import Finished, InstanceHealth, InstanceLost, InstanceSeen, PrefillEnded, Progress
 from pointsman.core.instances import InstanceId
 from pointsman.core.requests import RequestView
+from pointsman.core.slo import Slo
 from pointsman.core.units import PS_PER_S, to_ps
 from pointsman.sim.engine import EngineCounters, Iteration, KvPull, RequestTooLongError
 from pointsman.sim.predictors import Predictor
@@ -24,10 +26,15 @@ from pointsman.sim.simulation.recorder import Recorder
 from pointsman.sim.simulation.routers import Routers
 from pointsman.sim.workload.request import HASH_BLOCK_TOKENS, TraceRequest, Workload
 
-RUN_ENDS, INSTANCE_CHANGES, PROGRESS_IS_TOLD, ROUTER_WAKES, INSTANCE_WAKES = range(5)
-PROGRESS_PS = PS_PER_S
+RUN_ENDS: Final = 0
+INSTANCE_CHANGES: Final = 1
+PROGRESS_IS_TOLD: Final = 2
+ROUTER_WAKES: Final = 3
+INSTANCE_WAKES: Final = 4
+PROGRESS_PS: Final = 1_000_000_000_000
 """How often routers hear of progress, as the live router records it."""
-NO_MORE = 1 << 100
+NO_MORE: Final = (1 << 62) - 1
+"""Later than anything: 53 days."""
 
 QueuedEvent = tuple[int, int, int, int]
 """Time, kind, number of the instance, change or router, and the version of the instance's run."""
@@ -59,6 +66,8 @@ class Simulation:
         """Requests that have ended."""
         self._objective = options.objective
         self._predictor = predictor
+        self._slos: dict[int, Slo] = {}
+        """By prompt length: there are fewer of them than requests."""
         self._arrivals: Iterator[TraceRequest] = iter(workload)
         self._queue: list[QueuedEvent] = []
         self._nodes: list[Node] = []
@@ -94,7 +103,7 @@ class Simulation:
             if queue and queue[0] < (arrival_ps, INSTANCE_WAKES):
                 if upcoming is None and not self._lives:
                     break  # only timers are left
-                self._happen(heapq.heappop(queue))
+                self._happen(heappop(queue))
             elif upcoming is not None:
                 self._now_ps = max(self._now_ps, arrival_ps)
                 self._arrive(upcoming, arrival_ps)
@@ -129,7 +138,7 @@ class Simulation:
             self._routers.wake(number, now_ps)
 
     def _wake_router(self, at_ps: int, replica: int) -> None:
-        heapq.heappush(self._queue, (at_ps, ROUTER_WAKES, replica, 0))
+        heappush(self._queue, (at_ps, ROUTER_WAKES, replica, 0))
 
     # --- requests
 
@@ -147,7 +156,7 @@ class Simulation:
             request.session_id,
             request.program_id,
             request.priority,
-            slo=self._objective.of(request.prompt_tokens),
+            slo=self._slo_of(request.prompt_tokens),
             expected_output_tokens=self._predictor.predict(request),
         )
         replica = index % len(self._routers)
@@ -155,6 +164,12 @@ class Simulation:
         life.prefix = request.hash_ids
         self._lives[view.request_id] = life
         self._routers.submit(replica, view, arrived_ps)
+
+    def _slo_of(self, prompt_tokens: int) -> Slo:
+        slo = self._slos.get(prompt_tokens)
+        if slo is None:
+            slo = self._slos[prompt_tokens] = self._objective.of(prompt_tokens)
+        return slo
 
     def _answered(self, request: RequestView, answer: Decision) -> None:
         """A router has decided about a request."""
@@ -200,7 +215,7 @@ class Simulation:
             return
         if node.run is None:
             # Begun by an event of its own, so that all that arrives now is there.
-            heapq.heappush(self._queue, (self._now_ps, INSTANCE_WAKES, node.number, node.version))
+            heappush(self._queue, (self._now_ps, INSTANCE_WAKES, node.number, node.version))
 
     def _pull(self, source: Leg, target: Node) -> KvPull:
         key = (source.node, target.number)
@@ -221,11 +236,11 @@ class Simulation:
         if run is not None:
             if self.options.stepwise and run.iterations > 1:
                 engine.cut(run, self._now_ps)
-            heapq.heappush(self._queue, (run.end_ps, RUN_ENDS, node.number, node.version))
+            heappush(self._queue, (run.end_ps, RUN_ENDS, node.number, node.version))
             return
         wake_ps = engine.wake_ps()
         if wake_ps is not None:
-            heapq.heappush(self._queue, (wake_ps, INSTANCE_WAKES, node.number, node.version))
+            heappush(self._queue, (wake_ps, INSTANCE_WAKES, node.number, node.version))
 
     def _cut(self, node: Node, run: Iteration) -> None:
         """Something has come: let the run end with the iteration under way."""
@@ -236,7 +251,7 @@ class Simulation:
         engine.cut(run, self._now_ps)
         if run.end_ps != end_ps:
             node.version += 1
-            heapq.heappush(self._queue, (run.end_ps, RUN_ENDS, node.number, node.version))
+            heappush(self._queue, (run.end_ps, RUN_ENDS, node.number, node.version))
 
     def _end_run(self, node: Node) -> None:
         engine, run = node.engine, node.run
@@ -291,7 +306,7 @@ class Simulation:
                     self._cut(holder, holder.run)
                 holder.engine.release_kv(source.request_id)
                 if holder.run is None:
-                    heapq.heappush(self._queue, (self._now_ps, INSTANCE_WAKES, holder.number, holder.version))
+                    heappush(self._queue, (self._now_ps, INSTANCE_WAKES, holder.number, holder.version))
         else:
             now_s = self._now_ps / PS_PER_S
             self._routers.record(life.replica, PrefillEnded(life.view.request_id, now_s), self._now_ps)
@@ -378,9 +393,9 @@ class Simulation:
             if node.name not in late or first[node.name] is not Happening.STARTED:
                 self._start(node)
         for number, change in enumerate(self._changes):
-            heapq.heappush(self._queue, (to_ps(change.at_s), INSTANCE_CHANGES, number, 0))
+            heappush(self._queue, (to_ps(change.at_s), INSTANCE_CHANGES, number, 0))
         if options.report_progress:
-            heapq.heappush(self._queue, (PROGRESS_PS, PROGRESS_IS_TOLD, 0, 0))
+            heappush(self._queue, (PROGRESS_PS, PROGRESS_IS_TOLD, 0, 0))
 
     def _start(self, node: Node) -> None:
         instance = node.start(self._now_ps)
@@ -421,7 +436,7 @@ class Simulation:
                 if isinstance(request, Leg) and request.part is not Part.PREFILL:
                     progress = Progress(request.request_id, tokens)
                     self._routers.record(request.life.replica, progress, self._now_ps)
-        heapq.heappush(self._queue, (self._now_ps + PROGRESS_PS, PROGRESS_IS_TOLD, 0, 0))
+        heappush(self._queue, (self._now_ps + PROGRESS_PS, PROGRESS_IS_TOLD, 0, 0))
 
     # --- the end
 

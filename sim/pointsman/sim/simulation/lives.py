@@ -1,12 +1,13 @@
 """A simulated request, from its arrival to its end, and its legs on engines."""
 
 from enum import Enum, auto
+from typing import Final
 
 from pointsman.core.instances import InstanceId
 from pointsman.core.requests import RequestView
 from pointsman.sim.engine.request import EngineRequest
 
-NEVER = -1
+NEVER: Final = -1
 
 
 class Part(Enum):

@@ -2,17 +2,19 @@
 
 from pointsman.core.units import PS_PER_S
 
-MANTISSA_BITS = 11
+FINE_BITS = 11
 """A bucket is at most 1/2048 of its durations wide, so a quantile is off by at most 0.025%; mean and maximum are exact."""
-_HALF = 1 << MANTISSA_BITS
+COARSE_BITS = 8
+"""The same with 1/256 and 0.2%."""
 
 
 class PsHistogram:
-    """Counts picoseconds by their leading 12 bits."""
+    """Counts picoseconds by their leading `bits` + 1 bits."""
 
-    __slots__ = ("count", "counts", "max_ps", "sum_ps")
+    __slots__ = ("_bits", "count", "counts", "max_ps", "sum_ps")
 
-    def __init__(self) -> None:
+    def __init__(self, bits: int = FINE_BITS) -> None:
+        self._bits = bits
         self.counts: dict[int, int] = {}
         self.count = 0
         self.sum_ps = 0
@@ -20,8 +22,9 @@ class PsHistogram:
 
     def add(self, duration_ps: int, times: int = 1) -> None:
         """Count a duration >= 0, `times` times."""
-        shift = duration_ps.bit_length() - MANTISSA_BITS - 1
-        bucket = (shift << MANTISSA_BITS) + (duration_ps >> shift) if shift > 0 else duration_ps
+        bits = self._bits
+        shift = duration_ps.bit_length() - bits - 1
+        bucket = (shift << bits) + (duration_ps >> shift) if shift > 0 else duration_ps
         counts = self.counts
         counts[bucket] = counts.get(bucket, 0) + times
         self.count += times
@@ -35,7 +38,7 @@ class PsHistogram:
         """
         sum_ps = self.sum_ps + times * (durations * first_ps + step_ps * (durations * (durations - 1) // 2))
         last_ps = first_ps + step_ps * (durations - 1)
-        width = max(1, (first_ps >> MANTISSA_BITS) // step_ps) if step_ps else durations
+        width = max(1, (first_ps >> self._bits + 1) // step_ps) if step_ps else durations
         while durations > 0:
             together = min(width, durations)
             self.add(first_ps + step_ps * (together - 1) // 2, together * times)
@@ -60,7 +63,7 @@ class PsHistogram:
         for bucket in sorted(self.counts):
             rank -= self.counts[bucket]
             if rank <= 0:
-                return min(_middle_ps(bucket), self.max_ps) / PS_PER_S
+                return min(self._middle_ps(bucket), self.max_ps) / PS_PER_S
         return self.max_ps / PS_PER_S
 
     @property
@@ -71,10 +74,10 @@ class PsHistogram:
     def max_s(self) -> float:
         return self.max_ps / PS_PER_S
 
-
-def _middle_ps(bucket: int) -> int:
-    if bucket < 2 * _HALF:
-        return bucket
-    shift = (bucket >> MANTISSA_BITS) - 1
-    leading = bucket - (shift << MANTISSA_BITS)
-    return (leading << shift) + (1 << (shift - 1))
+    def _middle_ps(self, bucket: int) -> int:
+        bits = self._bits
+        if bucket < 2 << bits:
+            return bucket
+        shift = (bucket >> bits) - 1
+        leading = bucket - (shift << bits)
+        return (leading << shift) + (1 << (shift - 1))

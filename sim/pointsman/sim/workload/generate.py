@@ -75,6 +75,9 @@ class Generated:
     requests: int
     seed: int = 0
 
+    def request_count(self) -> int:
+        return self.requests
+
     def __iter__(self) -> Iterator[TraceRequest]:
         rng = np.random.Generator(np.random.PCG64(self.seed))
         shape = self.statistics.gap_cv**-2

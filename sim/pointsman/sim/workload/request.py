@@ -1,13 +1,13 @@
 """One request of a workload."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 HASH_BLOCK_TOKENS = 512
 """Tokens one hash id covers; the last block of a prompt may be partial."""
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class TraceRequest:
     """What arrives when, how long its prompt is and how long its answer will be."""
 
@@ -22,6 +22,42 @@ class TraceRequest:
     tenant: str = ""
     priority: int = 0
     prompt: str | None = None
+
+    def __init__(
+        self,
+        arrival_s: float,
+        prompt_tokens: int,
+        output_tokens: int,
+        hash_ids: tuple[int, ...] = (),
+        session_id: str = "",
+        program_id: str = "",
+        tenant: str = "",
+        priority: int = 0,
+        prompt: str | None = None,
+    ) -> None:
+        self.arrival_s = arrival_s
+        self.prompt_tokens = prompt_tokens
+        self.output_tokens = output_tokens
+        self.hash_ids = hash_ids
+        self.session_id = session_id
+        self.program_id = program_id
+        self.tenant = tenant
+        self.priority = priority
+        self.prompt = prompt
+
+    def at(self, arrival_s: float) -> "TraceRequest":
+        """The same at another time."""
+        return TraceRequest(
+            arrival_s,
+            self.prompt_tokens,
+            self.output_tokens,
+            self.hash_ids,
+            self.session_id,
+            self.program_id,
+            self.tenant,
+            self.priority,
+            self.prompt,
+        )
 
 
 Workload = Iterable[TraceRequest]
@@ -41,6 +77,12 @@ class Extent:
         if self.requests < 2:
             return self.last_arrival_s
         return self.last_arrival_s * self.requests / (self.requests - 1)
+
+
+def count_requests(workload: Workload) -> int:
+    """Requests of a workload: what its `request_count` says, where it has one, else by reading it once."""
+    counter: Callable[[], int] | None = getattr(workload, "request_count", None)
+    return sum(1 for _ in workload) if counter is None else counter()
 
 
 def measure_extent(workload: Workload) -> Extent:

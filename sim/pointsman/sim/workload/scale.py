@@ -9,12 +9,12 @@ programs are distinct.
 import heapq
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
 from random import Random
 
-from pointsman.sim.workload.request import TraceRequest, Workload, measure_extent
+from pointsman.sim.workload.request import TraceRequest, Workload, count_requests, measure_extent
 
 MOST_COMPRESSION = 4
 
@@ -37,8 +37,10 @@ class RateScaled:
 
     def __iter__(self) -> Iterator[TraceRequest]:
         copies, compression = self.copies, self.factor / self.copies
+        if compression == 1.0 and copies == 1:
+            return iter(self.source)
         if copies == 1:
-            return (replace(request, arrival_s=request.arrival_s / compression) for request in self.source)
+            return _compressed(self.source, compression)
         period_s = measure_extent(self.source).period_s
         rng = Random(self.seed)
         shifts = [0.0] + [rng.uniform(0.0, period_s) for _ in range(1, copies)]
@@ -47,6 +49,9 @@ class RateScaled:
             for copy, shift_s in enumerate(shifts)
         ]
         return heapq.merge(*rotated, key=attrgetter("arrival_s"))
+
+    def request_count(self) -> int:
+        return self.copies * count_requests(self.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +62,27 @@ class Cut:
     requests: int | None
 
     def __iter__(self) -> Iterator[TraceRequest]:
-        return islice(iter(self.source), self.requests)
+        return iter(self.source) if self.requests is None else islice(iter(self.source), self.requests)
+
+    def request_count(self) -> int:
+        found = count_requests(self.source)
+        return found if self.requests is None else min(found, self.requests)
+
+
+def _compressed(source: Workload, factor: float) -> Iterator[TraceRequest]:
+    for request in source:
+        yield request.at(request.arrival_s / factor)
 
 
 def _rotated(source: Workload, shift_s: float, period_s: float) -> Iterator[TraceRequest]:
     """The workload from `shift_s` on, then its beginning: read twice rather than held."""
     for request in source:
         if request.arrival_s >= shift_s:
-            yield replace(request, arrival_s=request.arrival_s - shift_s)
+            yield request.at(request.arrival_s - shift_s)
     for request in source:
         if request.arrival_s >= shift_s:
             return
-        yield replace(request, arrival_s=request.arrival_s + period_s - shift_s)
+        yield request.at(request.arrival_s + period_s - shift_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +94,11 @@ class _Copy:
     compression: float
 
     def __call__(self, request: TraceRequest) -> TraceRequest:
-        return replace(
-            request,
-            arrival_s=request.arrival_s / self.compression,
-            hash_ids=tuple(hash_id * self.copies + self.copy for hash_id in request.hash_ids),
-            session_id=request.session_id and f"{self.copy}/{request.session_id}",
-            program_id=request.program_id and f"{self.copy}/{request.program_id}",
-        )
+        copy = request.at(request.arrival_s / self.compression)
+        if request.hash_ids:
+            copy.hash_ids = tuple([hash_id * self.copies + self.copy for hash_id in request.hash_ids])
+        if request.session_id:
+            copy.session_id = f"{self.copy}/{request.session_id}"
+        if request.program_id:
+            copy.program_id = f"{self.copy}/{request.program_id}"
+        return copy
