@@ -10,7 +10,7 @@ from pointsman.api.config_file import ConfigError
 from pointsman.api.router_config import Connector, RouterConfig
 from pointsman.core.breaker import BreakerState
 from pointsman.core.cluster import Cluster
-from pointsman.core.events import Event, InstanceHealth, InstanceLost, InstanceSeen
+from pointsman.core.events import Event, InstanceHealth, InstanceLost, InstanceRole, InstanceSeen
 from pointsman.core.instances import Capabilities, InstanceId, Role
 from pointsman.http.client import Failure, Sweeper
 from pointsman.router.engine_metrics import EngineReport
@@ -297,3 +297,54 @@ def test_other_breaker_options_start_afresh(scene: Scene, make_config: MakeConfi
     assert scene.available() == [A]
     scene.fleet.failed(scene.member().id, Failure.CLOSED)
     assert scene.available() == []
+
+
+def in_pods(make_config: MakeConfig, **first: Any) -> RouterConfig:
+    return make_config(models=two(**first))
+
+
+def test_a_pods_uid_is_the_epoch(make_config: MakeConfig) -> None:
+    scene = Scene()
+    scene.fleet.apply(make_config(), None, {A: "pod-1"})
+    assert scene.member().id == InstanceId(A, "pod-1")
+    scene.fleet.reported(scene.member(), EngineReport(start="100.0"))
+    scene.fleet.alive(scene.member())
+    assert scene.member().id == InstanceId(A, "pod-1"), "its start tells nothing new"
+    scene.fleet.reported(scene.member(), EngineReport(start="200.0"))
+    assert scene.member().id == InstanceId(A, "pod-1/200.0"), "its container was restarted"
+
+
+def test_another_pod_at_the_address_is_another_engine(make_config: MakeConfig) -> None:
+    scene = Scene()
+    scene.fleet.apply(make_config(), None, {A: "pod-1"})
+    scene.fleet.alive(scene.member())
+    scene.fleet.apply(make_config(), None, {A: "pod-2"})
+    assert scene.member().id == InstanceId(A, "pod-2")
+    assert InstanceLost(InstanceId(A, "pod-1")) in scene.events
+    assert scene.available() == [], "not before it was asked"
+    assert scene.suspects == [A]
+    scene.fleet.alive(scene.member())
+    assert scene.available() == [A]
+
+
+def test_a_pod_that_comes_back_is_the_same_instance(make_config: MakeConfig) -> None:
+    scene = Scene()
+    scene.fleet.apply(make_config(), None, {A: "pod-1"})
+    scene.fleet.alive(scene.member())
+    scene.fleet.apply(make_config(models=[{"name": "llama", "instances": [{"url": B}]}]), None)
+    assert scene.fleet.member(A) is None
+    scene.fleet.apply(make_config(), None, {A: "pod-1"})
+    scene.fleet.alive(scene.member())
+    assert scene.member().id == InstanceId(A, "pod-1")
+    assert A in scene.available()
+
+
+def test_another_role_is_told_as_such_and_keeps_the_instance(make_config: MakeConfig) -> None:
+    scene = Scene()
+    pods = {A: "pod-1", B: "pod-2"}
+    scene.fleet.apply(in_pods(make_config, role="decode", connector="nixl", pool="main"), None, pods)
+    scene.fleet.alive(scene.member())
+    scene.events.clear()
+    scene.fleet.apply(in_pods(make_config, role="mixed", connector="nixl", pool="main"), None, pods)
+    assert scene.events == [InstanceRole(InstanceId(A, "pod-1"), Role.MIXED)]
+    assert A in scene.available()

@@ -3,12 +3,18 @@
 import asyncio
 import logging
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pointsman.api.config_file import ConfigError
-from pointsman.api.router_config import RouterConfig, load_router_config
+from pointsman.api.router_config import KubernetesConfig, RouterConfig, load_router_config
+from pointsman.kube.errors import AccessError
+
+if TYPE_CHECKING:
+    from pointsman.router.discovery.watch import Discovery
 
 
 @click.command(name="router")
@@ -35,13 +41,16 @@ def command(file: Path, *, check: bool) -> None:
         config = load_router_config(file)
         if check:
             instances = sum(len(model.instances) for model in config.models)
-            click.echo(f"{file}: {_count(len(config.models), 'model')}, {_count(instances, 'instance')}")
+            found = "" if config.kubernetes is None else ", and what the cluster has"
+            click.echo(
+                f"{file}: {_count(len(config.models), 'model')}, {_count(instances, 'instance')}{found}"
+            )
             return
         _serve(config, file)
     except ConfigError as error:
         click.echo(error, err=True)
         sys.exit(2)
-    except OSError as error:
+    except (OSError, AccessError) as error:
         click.echo(f"the router cannot start: {error}", err=True)
         sys.exit(1)
 
@@ -51,8 +60,18 @@ def _serve(config: RouterConfig, file: Path) -> None:
 
     from pointsman.router.app import RouterApp
 
+    async def serve() -> None:
+        discovery = None if config.kubernetes is None else _discovery(config.kubernetes)
+        await RouterApp(config, file, discovery=discovery).run()
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(RouterApp(config, file).run())
+        runner.run(serve())
+
+
+def _discovery(kubernetes: KubernetesConfig) -> "Discovery":
+    from pointsman.router.discovery.watch import discovery_of
+
+    return discovery_of(kubernetes, time.monotonic)
 
 
 def _count(number: int, noun: str) -> str:

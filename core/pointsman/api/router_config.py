@@ -206,7 +206,7 @@ class ModelConfig(Section):
     policy: Annotated[PolicyConfig, BeforeValidator(_policy)] = PolicyConfig()
     local_prefill_tokens: Annotated[int, Field(ge=0)] = 256
     """A prompt of which no more than this is not cached skips the prefill pool where capabilities allow."""
-    instances: Annotated[tuple[InstanceConfig, ...], Field(min_length=1)]
+    instances: tuple[InstanceConfig, ...]
 
 
 class Rights(Section):
@@ -242,10 +242,25 @@ class PromptsConfig(Section):
     """Keys the hashes. Absent: a random key for each start."""
 
 
+class KubernetesConfig(Section):
+    """Which ModelServices are served, besides the models of the file. Their engines are found by their pods."""
+
+    namespaces: tuple[Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")], ...] | None = (
+        None
+    )
+    """Absent: the router's own. An empty list: all of the cluster."""
+    kubeconfig: ExistingFile | None = None
+    """Absent: the file in KUBECONFIG, else the pod's service account, else ~/.kube/config."""
+    relist_s: Seconds = 300.0
+    """How often everything is listed anew, so that a lost event does no lasting harm."""
+
+
 class RouterConfig(Section):
     """The whole file."""
 
-    models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
+    models: tuple[ModelConfig, ...] = ()
+    """Required, unless `kubernetes` is there."""
+    kubernetes: KubernetesConfig | None = None
     listen: ListenConfig = ListenConfig()
     admin: AdminConfig = AdminConfig()
     tenants: tuple[TenantConfig, ...] = ()
@@ -280,6 +295,8 @@ class RouterConfig(Section):
         return self
 
     def _model_conflicts(self) -> Iterator[tuple[Location, str]]:
+        if not self.models and self.kubernetes is None:
+            yield ("models",), "must have at least one item, unless there is the section kubernetes"
         names = _Taken()
         urls = _Taken()
         for m, model in enumerate(self.models):
@@ -291,7 +308,9 @@ class RouterConfig(Section):
                 yield from names.take((*at, "instances"), adapter)
             for i, instance in enumerate(model.instances):
                 yield from urls.take((*at, "instances", i, "url"), instance.url)
-            if all(instance.role is Role.PREFILL for instance in model.instances):
+            if not model.instances:
+                yield (*at, "instances"), "must have at least one item"
+            elif all(instance.role is Role.PREFILL for instance in model.instances):
                 yield (
                     (*at, "instances"),
                     "needs a 'decode' or 'mixed' instance: 'prefill' alone answers nothing",
@@ -304,7 +323,7 @@ class RouterConfig(Section):
         for r, rights in enumerate((self.open_access, *self.tenants)):
             at: Location = ("tenants", r - 1) if r else ("open_access",)
             for i, name in enumerate(rights.models):
-                if name not in known:
+                if name not in known and self.kubernetes is None:
                     yield (*at, "models", i), f"no model {name!r}; there are {', '.join(known)}"
         for t, tenant in enumerate(self.tenants):
             yield from names.take(("tenants", t, "name"), tenant.name)

@@ -39,6 +39,9 @@ class Administered(Protocol):
     def ready(self) -> str:
         """Empty when new requests should be sent here, else why not."""
 
+    def discovered(self) -> dict[str, Any] | None:
+        """What is served of what the cluster says; None: no cluster is followed."""
+
     async def metrics(self) -> bytes: ...
     def instances(self) -> list[dict[str, Any]]: ...
     def view(self) -> dict[str, Any]: ...
@@ -118,6 +121,10 @@ class AdminApp:
 
     async def _ready(self) -> Answer:
         why = self._administered.ready()
+        discovered = self._administered.discovered()
+        if discovered is not None:
+            told = {"ready": not why, **({"why": why} if why else {}), **discovered}
+            return (503 if why else 200), JSON, orjson.dumps(told)
         return (503, TEXT, why.encode() + b"\n") if why else (200, TEXT, b"ready\n")
 
     async def _metrics(self) -> Answer:

@@ -22,6 +22,8 @@ from pointsman.core.instances import InstanceId
 from pointsman.http.client import Sweeper
 from pointsman.router.admin import AdminApp, AdminServer
 from pointsman.router.brain import Brain
+from pointsman.router.discovery.found import Found, merged
+from pointsman.router.discovery.seam import Discovers
 from pointsman.router.fleet import Fleet
 from pointsman.router.gateway import Gateway
 from pointsman.router.health import Watch
@@ -52,9 +54,12 @@ class RouterApp:
         file: Path,
         clock: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
+        discovery: Discovers | None = None,
     ) -> None:
         """`file` is where `config` was read from, and will be read from again. Raises ConfigError, OSError."""
         self._file = file
+        self._discovery = discovery
+        self._found = Found()
         self._config = config
         self._clock = clock
         rng = rng or Random()
@@ -112,6 +117,8 @@ class RouterApp:
         self._admin = AdminServer(AdminApp(self, token))
         self._admin_task = self._spawn(self._admin.serve(sockets=[admin]))
         self._apply(config)
+        if self._discovery is not None:
+            await self._discover(self._discovery)
         await self._watch.first_round(FIRST_ROUND_S)
         self._public, self.public_port = await serve_public(
             self._gateway,
@@ -171,7 +178,8 @@ class RouterApp:
         for number, act in signals.items():
             loop.add_signal_handler(number, act)
         try:
-            await self.start()
+            # Until the cluster has told what there is, a signal ends the wait.
+            await _unless(told.wait(), self.start())
             # What is loaded now stays: full collections need not look at it, which takes them 12 ms each.
             gc.collect()
             gc.freeze()
@@ -186,7 +194,12 @@ class RouterApp:
     # --- what the admin port shows and steers
 
     def ready(self) -> str:
+        if self._why_not_ready and self._discovery is not None and self._discovery.trouble:
+            return f"{self._why_not_ready}: {self._discovery.trouble}"
         return self._why_not_ready
+
+    def discovered(self) -> dict[str, Any] | None:
+        return None if self._discovery is None else self._discovery.report()
 
     async def metrics(self) -> bytes:
         return await self._metrics.exposition()
@@ -210,7 +223,7 @@ class RouterApp:
         }
 
     def config(self) -> dict[str, Any]:
-        shown = self._reloader.config.model_dump(mode="json")
+        shown = merged(self._reloader.config, self._found).model_dump(mode="json")
         for tenant in shown["tenants"]:
             tenant["key_hashes"] = len(tenant["key_hashes"])
         return shown
@@ -227,10 +240,34 @@ class RouterApp:
         self._fleet.drain(member, draining=draining)
         return True
 
+    # --- what discovery needs
+
+    def file(self) -> RouterConfig:
+        return self._reloader.config
+
+    def found(self, found: Found) -> None:
+        self._put(merged(self._reloader.config, found), found)
+        self._found = found
+
     # --- inside
 
+    async def _discover(self, discovery: Discovers) -> None:
+        """Until the cluster has told what there is to serve. Nobody can be served before."""
+        self._why_not_ready = "the cluster has not told what there is to serve"
+        self._spawn(discovery.follow())
+        await discovery.synced()
+        discovery.tell_now(self)
+        self._spawn(discovery.tell(self))
+        self._metrics.add_source(discovery.families)
+
     def _apply(self, config: RouterConfig) -> None:
-        """Put a configuration into force. Raises ConfigError before anything has changed."""
+        """Put a file's configuration into force. Raises ConfigError before anything has changed."""
+        self._put(merged(config, self._found), self._found)
+        if self._discovery is not None:
+            self._discovery.reconsider()
+
+    def _put(self, config: RouterConfig, found: Found) -> None:
+        """Put a whole configuration into force. Raises ConfigError before anything has changed."""
         tls = config.engine_tls
         stamp = stamp_of([file for file in (tls.ca, tls.certificate, tls.key) if file is not None])
         context = self._engine_context
@@ -239,7 +276,7 @@ class RouterApp:
         if self._server_context is not None and config.listen.tls is not None:
             listen = config.listen.tls
             load_certificate(self._file, self._server_context, "listen.tls", listen.certificate, listen.key)
-        self._fleet.apply(config, context)
+        self._fleet.apply(config, context, found.pods)
         self._engine_context, self._engine_stamp = context, stamp
         settings = settings_of(config)
         logging.getLogger("pointsman").setLevel(config.log_level.upper())
@@ -289,7 +326,7 @@ class RouterApp:
         ratio = GaugeMetricFamily(
             "pointsman_tokens_per_byte", "As learned from what engines counted", labels=["model"]
         )
-        for model in self._reloader.config.models:
+        for model in (*self._reloader.config.models, *self._found.models):
             ratio.add_metric([model.name], self._prompts.tokens_per_byte(model.name))
         yield ratio
 

@@ -7,7 +7,7 @@ another instance.
 
 import logging
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,14 @@ from typing import Protocol
 from pointsman.api.config_file import ConfigError, Problem
 from pointsman.api.router_config import Connector, InstanceConfig, ModelConfig, RouterConfig
 from pointsman.core.breaker import Breaker, BreakerOptions, BreakerState
-from pointsman.core.events import EngineSample, Event, InstanceHealth, InstanceLost, InstanceSeen
+from pointsman.core.events import (
+    EngineSample,
+    Event,
+    InstanceHealth,
+    InstanceLost,
+    InstanceRole,
+    InstanceSeen,
+)
 from pointsman.core.instances import Capabilities, Instance, InstanceId, Role
 from pointsman.http.client import Origin, Pool, Sweeper, parse_url
 from pointsman.router.engine_metrics import EngineReport
@@ -54,6 +61,8 @@ class Member:
     config: InstanceConfig
     upstream: Upstream
     breaker: Breaker
+    pod: str = ""
+    """UID of the pod it is in, where that is known: another pod at the address is another engine."""
     start: str | None = None
     """When the engine says it started; None: it does not say."""
     lives: int = 0
@@ -85,6 +94,7 @@ class _Named:
     model: ModelConfig
     config: InstanceConfig
     authorization: bytes | None
+    pod: str
 
 
 class Fleet:
@@ -157,7 +167,7 @@ class Fleet:
             member.refused = False
             if member.start is None:
                 member.lives += 1
-                self._rename(member, f"life-{member.lives}")
+                self._rename(member, _epoch(member.pod, f"life-{member.lives}"))
         if not member.healthy:
             log.info("%s: healthy", member.id.address)
         member.healthy = True
@@ -179,11 +189,11 @@ class Fleet:
             first = member.start is None
             member.start = report.start
             member.refused = False
-            if first and not member.available:
+            if first and not member.available and not member.pod:
                 self._rename(member, report.start)
             elif not first:
                 log.warning("%s: restarted", member.id.address)
-                self._rename(member, report.start)
+                self._rename(member, _epoch(member.pod, report.start))
         capacity = member.config.kv_capacity_tokens or report.kv_capacity_tokens or 0
         instance = member.upstream.instance
         if capacity and capacity != instance.kv_capacity_tokens:
@@ -201,13 +211,18 @@ class Fleet:
 
     # --- for configuration and administration
 
-    def apply(self, config: RouterConfig, context: ssl.SSLContext | None) -> None:
+    def apply(
+        self, config: RouterConfig, context: ssl.SSLContext | None, pods: Mapping[str, str] | None = None
+    ) -> None:
         """Make the fleet what the configuration says. What it no longer names drains, then leaves.
 
+        `pods` has the UIDs of the pods at those urls that are pods'.
         Raises ConfigError for a key file that holds no key, before anything has changed.
         """
         named = {
-            instance.url: _Named(model, instance, _authorization(instance.api_key_file))
+            instance.url: _Named(
+                model, instance, _authorization(instance.api_key_file), (pods or {}).get(instance.url, "")
+            )
             for model in config.models
             for instance in model.instances
         }
@@ -264,14 +279,16 @@ class Fleet:
             member.upstream.pool.close()
 
     def _join(self, wanted: _Named, pool: Pool) -> None:
-        upstream = _upstream(InstanceId(wanted.config.url, ""), wanted, pool)
-        member = Member(wanted.config, upstream, Breaker(self._options, self._clock()))
+        upstream = _upstream(InstanceId(wanted.config.url, wanted.pod), wanted, pool)
+        member = Member(wanted.config, upstream, Breaker(self._options, self._clock()), wanted.pod)
         self._members[member.id.address] = member
         self._by_id[member.id] = member
         self._recorder.record(InstanceSeen(upstream.instance))
 
     def _change(self, member: Member, wanted: _Named, pool: Pool) -> None:
         """Other facts about the same engine. Requests under way keep the pool they have."""
+        if wanted.pod != member.pod:
+            self._replace(member, wanted.pod)
         learned = member.upstream.instance.kv_capacity_tokens
         member.config = wanted.config
         member.leaving = False
@@ -279,11 +296,20 @@ class Fleet:
         upstream.engine_id = member.upstream.engine_id
         if not upstream.instance.kv_capacity_tokens:
             upstream.instance = replace(upstream.instance, kv_capacity_tokens=learned)
-        changed = upstream.instance != member.upstream.instance
-        member.upstream = upstream
-        if changed:
+        before, member.upstream = member.upstream.instance, upstream
+        if replace(before, role=upstream.instance.role) != upstream.instance:
             self._recorder.record(InstanceSeen(upstream.instance))
+        elif before != upstream.instance:
+            self._recorder.record(InstanceRole(member.id, upstream.instance.role))
         self._tell(member)
+
+    def _replace(self, member: Member, pod: str) -> None:
+        """Another pod got the address: nothing that was known of the engine holds."""
+        member.pod, member.start, member.sample = pod, None, None
+        member.healthy = member.refused = False
+        member.why = "not checked yet"
+        self._rename(member, pod)
+        self._suspect(member.id.address)
 
     def _rename(self, member: Member, epoch: str) -> None:
         """Another engine process at the same address: whatever ran or was cached there is gone."""
@@ -330,6 +356,11 @@ def breaker_options(config: RouterConfig) -> BreakerOptions:
         probes=breaker.probes,
         recoveries=breaker.recoveries,
     )
+
+
+def _epoch(pod: str, process: str) -> str:
+    """What tells an engine from others at its address: its pod, where it has one, and its start."""
+    return f"{pod}/{process}" if pod else process
 
 
 def _authorization(file: Path | None) -> bytes | None:

@@ -79,6 +79,7 @@ def fixed_changes(old: RouterConfig, new: RouterConfig) -> list[str]:
         "listen.port": (old.listen.port, new.listen.port),
         "listen.tls": (old.listen.tls, new.listen.tls),
         "admin": (old.admin, new.admin),
+        "kubernetes": (old.kubernetes, new.kubernetes),
         "prompts": (old.prompts, new.prompts),
     }
     return [path for path, (before, after) in fields.items() if before != after]

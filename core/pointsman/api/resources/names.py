@@ -30,6 +30,10 @@ BOOTSTRAP_PORT = f"{GROUP}/bootstrap-port"
 """Annotation: of Mooncake's and SGLang's prefill instances."""
 TRANSFER_GROUP = f"{GROUP}/transfer-group"
 """Annotation: instances exchange KV within one group only."""
+MODEL = f"{GROUP}/model"
+"""Annotation: the model's name as the engine was told it. Another one than its ModelService's means a change under way."""
+ADAPTERS = f"{GROUP}/adapters"
+"""Annotation: names of the LoRA adapters that the engine was given, with commas between."""
 
 MODEL_SERVICE_NAME_LENGTH = 24
 SHORT_NAME_LENGTH = 15

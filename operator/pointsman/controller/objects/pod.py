@@ -53,6 +53,9 @@ def engine_pod(
     component = WORKER_COMPONENT if worker else names.ENGINE_COMPONENT
     labels = {**pool_labels(pool, spec), names.COMPONENT: component, names.ROLE: spec.role.value}
     annotations = {names.PORT: str(spec.engine.port), names.CONNECTOR: launch.router_connector}
+    annotations[names.MODEL] = spec.model.name
+    if spec.engine.adapters:
+        annotations[names.ADAPTERS] = ",".join(adapter.name for adapter in spec.engine.adapters)
     if launch.bootstrap_port is not None:
         annotations[names.BOOTSTRAP_PORT] = str(launch.bootstrap_port)
     volumes, mounts = _volumes(start, extra)
