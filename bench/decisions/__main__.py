@@ -6,19 +6,29 @@ DIR holds traces/ and profiles/, as described in the README files beside them. d
 import argparse
 from pathlib import Path
 
-from decisions import capacity
+from decisions import capacity, dynamo_agreement, peers, ranking
 from decisions.runs import runs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Experiments on decisions.")
-    parser.add_argument("experiment", choices=("capacity",))
+    parser.add_argument("experiment", choices=("capacity", "peers", "ranking", "dynamo"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="Simulations at a time.")
+    parser.add_argument("--seeds", type=int, default=len(peers.SEEDS), help="Runs of each case of `peers`.")
     arguments = parser.parse_args()
+    if arguments.experiment in ("ranking", "dynamo"):
+        measure = ranking.rank if arguments.experiment == "ranking" else dynamo_agreement.agree
+        for row in measure(arguments.data):
+            print(row, flush=True)
+        return
     with runs(arguments.jobs) as pool:
         if arguments.experiment == "capacity":
             capacity.find_capacities(arguments.data / "traces", pool, lambda line: print(line, flush=True))
+        else:
+            seeds = tuple(range(1, arguments.seeds + 1))
+            for row in peers.compare_peers(arguments.data / "traces", pool, capacity.SETTINGS, seeds):
+                print(row, flush=True)
 
 
 if __name__ == "__main__":

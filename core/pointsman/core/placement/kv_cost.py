@@ -41,26 +41,23 @@ class KvCost:
         self.temperature: Final = temperature
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
-        loads, prompt = view.loads, request.prompt_tokens
-        listed = slots.listed
-        costs: list[float] = []
-        cached: list[int] = []
-        for slot in listed:
-            pending = loads.prefill_tokens[slot]
-            cost = (
-                pending
-                + loads.context_tokens[slot]
-                + prompt
-                + self.active_request_weight * loads.running[slot]
-            )
-            tokens = 0
-            if stage is not Stage.DECODE:
-                tokens = cached_tokens(view, request, slot)
-                cost += self.prefill_load_scale * max(0.0, pending + prompt - self.overlap_credit * tokens)
-            costs.append(cost)
-            cached.append(tokens)
+        costs = self.costs(view, request, slots, stage)
         at = drawn(costs, self.temperature, rng) if self.temperature > 0 else least(costs, rng)
-        return Pick(listed[at], costs[at], f"cheapest, {cached[at]} of {prompt} tokens cached")
+        return Pick(slots.listed[at], costs[at], "fewest tokens to compute and to hold")
+
+    def costs(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage) -> list[float]:
+        """Of each slot, in their order."""
+        loads, prompt = view.loads, request.prompt_tokens
+        costs: list[float] = []
+        for slot in slots.listed:
+            pending = loads.prefill_tokens[slot]
+            cost: float = pending + loads.context_tokens[slot] + prompt
+            cost += self.active_request_weight * loads.running[slot]
+            if stage is not Stage.DECODE:
+                credit = self.overlap_credit * cached_tokens(view, request, slot)
+                cost += self.prefill_load_scale * max(0.0, pending + prompt - credit)
+            costs.append(cost)
+        return costs
 
 
 def cached_tokens(view: ClusterView, request: RequestView, slot: int) -> int:
