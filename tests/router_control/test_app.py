@@ -344,6 +344,23 @@ async def test_clients_may_be_served_over_tls_and_certificates_renewed(
             assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
 
 
+async def test_clients_may_have_to_show_a_certificate(
+    start: Started, engine: Any, tmp_path: Path, issue: Issue
+) -> None:
+    issue()
+    tls = {"certificate": "cert.pem", "key": "key.pem", "client_ca": "ca.pem"}
+    router = await start(listen={"port": 0, "tls": tls})
+    engine.finish.set()
+    url = f"https://127.0.0.1:{router.app.public_port}"
+    context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    async with httpx.AsyncClient(base_url=url, verify=context) as client:
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+            await client.post("/v1/chat/completions", json=CHAT)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    async with httpx.AsyncClient(base_url=url, verify=context) as client:
+        assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
+
+
 async def test_engines_may_be_behind_mutual_tls(
     start: Started, engine: Any, tmp_path: Path, issue: Issue
 ) -> None:

@@ -28,6 +28,15 @@ def test_serves_and_ends_on_sigterm() -> None:
         assert process.wait(20) == 0
 
 
+def test_dies_on_demand() -> None:
+    command = [str(Path(sys.executable).with_name("pointsman")), "engine", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[3]
+        assert httpx.post(f"{url}/admin/faults", json={"die_after_s": 0.01}).status_code == 200
+        assert process.wait(20) == -signal.SIGKILL
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

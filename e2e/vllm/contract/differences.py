@@ -4,9 +4,17 @@ MEMORY = (
     "vLLM reads whatever is in that memory by now and answers 200; the simulated engine says that it is gone"
 )
 RANDOM = "its words are random: no grammar or tool bounds them"
+DRAINING = "it answers 503 while it drains, so that routers notice"
 UNION = "the path goes through the names of vLLM's own union types"
 
 DIFFERENCES: dict[tuple[str, str], str] = {
+    ("endings", "draining: completion"): DRAINING,
+    ("endings", "draining: streamed completion"): DRAINING,
+    ("endings", "draining: health"): DRAINING,
+    (
+        "endings",
+        "stopped, its first process told: the stream",
+    ): "it is one process, and ends; vLLM's first process waits for clients to leave while nothing computes any more",
     ("transfer", "a second pull of the same blocks"): MEMORY,
     ("transfer", "a pull after the lease has ended"): MEMORY,
     ("transfer", "a pull of blocks under another request's name"): MEMORY,

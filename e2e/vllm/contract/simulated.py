@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from contract.answers import MODEL
+from contract.endings import Doomed
 
 SPEED = 10
 LEASE_S = 1.0
@@ -45,6 +46,14 @@ def running(name: str, folder: Path, profile: str, *extra: str) -> Iterator[Simu
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextmanager
+def doomed(folder: Path, name: str, *, grace_s: float) -> Iterator[Doomed]:
+    """One that a scenario of `contract.endings` ends."""
+    profile = blocks_of_32(folder)
+    with running(name.replace(" ", "-"), folder, profile, "--grace", str(grace_s)) as engine:
+        yield Doomed(engine.url, engine.process.send_signal, engine.process.send_signal)
 
 
 @contextmanager

@@ -74,13 +74,17 @@ async def pull(engines: Engines) -> Observation:
     }
 
 
+async def pulled(engines: Engines, prompt: list[int], tokens: int, **more: Any) -> Observation:
+    """Whether a pulled prompt's answer is the undisturbed one, and where its tokens came from."""
+    params = (await lend(engines.one, prompt)).json["kv_transfer_params"]
+    answer, sources = await counted(engines.other, prompt, tokens, params, **more)
+    alone = await engines.one.complete(prompt, tokens)
+    return {"same": answer.token_ids == alone.token_ids, "sources": sources}
+
+
 @checked("a streamed decode leg pulls too")
 async def pull_streamed(engines: Engines) -> Observation:
-    prompt = engines.fresh(101)
-    params = (await lend(engines.one, prompt)).json["kv_transfer_params"]
-    answer, sources = await counted(engines.other, prompt, 12, params, stream=True)
-    alone = await engines.one.complete(prompt, 12)
-    return {"same": answer.token_ids == alone.token_ids, "sources": sources}
+    return await pulled(engines, engines.fresh(101), 12, stream=True)
 
 
 @checked("a chat's prompt is pulled")
@@ -98,21 +102,14 @@ async def pull_chat(engines: Engines) -> Observation:
 
 @checked("a prompt below one block is pulled")
 async def pull_short(engines: Engines) -> Observation:
-    prompt = engines.fresh(8)
-    params = (await lend(engines.one, prompt)).json["kv_transfer_params"]
-    answer, sources = await counted(engines.other, prompt, 8, params)
-    alone = await engines.one.complete(prompt, 8)
-    return {"same": answer.token_ids == alone.token_ids, "sources": sources}
+    return await pulled(engines, engines.fresh(8), 8)
 
 
 @checked("only what is missing is pulled")
 async def pull_rest(engines: Engines) -> Observation:
     prompt = engines.fresh(200)
     await engines.other.complete(prompt[:100], 1)
-    params = (await lend(engines.one, prompt)).json["kv_transfer_params"]
-    answer, sources = await counted(engines.other, prompt, 8, params)
-    alone = await engines.one.complete(prompt, 8)
-    return {"same": answer.token_ids == alone.token_ids, "sources": sources}
+    return await pulled(engines, prompt, 8)
 
 
 @checked("a leg of three tokens is continued")
@@ -151,15 +148,20 @@ async def busy(engine: Asker) -> AsyncIterator[None]:
         yield
 
 
+async def pulled_from_busy(engines: Engines, prompt: list[int], params: Any) -> Observation:
+    """What a pull of blocks comes to that are no longer lent."""
+    async with busy(engines.one):
+        answer, sources = await counted(engines.other, prompt, 2, params)
+    return {"status": answer.status, "sources": sources}
+
+
 @checked("a second pull of the same blocks")
 async def pull_twice(engines: Engines) -> Observation:
     """The first pull frees the lender's blocks."""
     prompt = engines.fresh(101)
     params = (await lend(engines.one, prompt)).json["kv_transfer_params"]
     await engines.other.complete(prompt, 2, kv_transfer_params=params)
-    async with busy(engines.one):
-        answer, sources = await counted(engines.other, prompt, 2, params)
-    return {"status": answer.status, "sources": sources}
+    return await pulled_from_busy(engines, prompt, params)
 
 
 @checked("a pull after the lease has ended")
@@ -167,20 +169,14 @@ async def pull_expired(engines: Engines) -> Observation:
     prompt = engines.fresh(101)
     params = (await lend(engines.one, prompt)).json["kv_transfer_params"]
     await asyncio.sleep(engines.lease_s + 2)
-    async with busy(engines.one):
-        answer, sources = await counted(engines.other, prompt, 2, params)
-    return {"status": answer.status, "sources": sources}
+    return await pulled_from_busy(engines, prompt, params)
 
 
 @checked("a pull of blocks under another request's name")
 async def pull_unknown(engines: Engines) -> Observation:
     prompt = engines.fresh(101)
-    params = (await lend(engines.one, prompt)).json["kv_transfer_params"] | {
-        "remote_request_id": "cmpl-nobody-0-00000000"
-    }
-    async with busy(engines.one):
-        answer, sources = await counted(engines.other, prompt, 2, params)
-    return {"status": answer.status, "sources": sources}
+    params = (await lend(engines.one, prompt)).json["kv_transfer_params"]
+    return await pulled_from_busy(engines, prompt, params | {"remote_request_id": "cmpl-nobody-0-00000000"})
 
 
 @checked("a pull by the lender itself")

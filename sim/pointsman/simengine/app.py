@@ -16,7 +16,7 @@ from pointsman.simengine import tokenizer
 from pointsman.simengine.asgi import ClientLeftError, Handler, Receive, Request, Routes, Scope, Send
 from pointsman.simengine.bodies import DetokenizeBody, EmbeddingBody, TokenizeBody, read_body
 from pointsman.simengine.embeddings import embeddings_answer
-from pointsman.simengine.errors import ApiError, PlainError, bad_request, unavailable
+from pointsman.simengine.errors import ApiError, PlainError, bad_request, shutting_down, unavailable
 from pointsman.simengine.faults import Faults, FaultSettings
 from pointsman.simengine.generation import Generation
 from pointsman.simengine.instance import SimulatedInstance
@@ -35,6 +35,8 @@ VLLM_VERSION = "0.32.0"
 SGLANG_VERSION = "0.5.23"
 
 _GUARDED = ("/v1", "/v2", "/inference", "/cohere")
+_GENERATING = ("/v1/completions", "/v1/chat/completions")
+"""Refuse by themselves while the instance drains: it depends on the body how."""
 _ALWAYS = ("/health", "/health_generate", "/ping", "/metrics", "/admin/", "/version", "/load", "/is_sleeping")
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,6 @@ class EngineApp:
         self.options = options
         self.instance = instance
         self.exchange = exchange
-        self.draining = False
         self.faults = Faults()
         self.registry = Registry(
             options.model,
@@ -118,8 +119,8 @@ class EngineApp:
             await request.answer_json({"error": "Unauthorized"}, 401)
             return
         if not request.path.startswith(_ALWAYS):
-            if self.draining:
-                raise unavailable("The instance is shutting down and takes no new requests.")
+            if self.instance.draining and request.path not in _GENERATING:
+                raise shutting_down()
             if time.monotonic() < self._ready_at:
                 raise unavailable("The instance is starting.")
         handler = self._routes.find(request.method, request.path)
@@ -194,7 +195,7 @@ class EngineApp:
 
     async def _health(self, request: Request) -> None:
         starting = time.monotonic() < self._ready_at
-        await request.answer(503 if starting or self.draining else 200, b"")
+        await request.answer(503 if starting or self.instance.draining else 200, b"")
 
     async def _version(self, request: Request) -> None:
         await request.answer_json({"version": VLLM_VERSION})
@@ -263,7 +264,7 @@ class EngineApp:
                 **self.instance.status(),
                 "kv_engine_id": self.exchange.engine_id,
                 "kv_port": self.exchange.port,
-                "draining": self.draining,
+                "draining": self.instance.draining,
             }
         )
 

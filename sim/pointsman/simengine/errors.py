@@ -55,6 +55,11 @@ def unavailable(message: str) -> ApiError:
     return ApiError(503, "Service Unavailable", message)
 
 
+def shutting_down() -> ApiError:
+    """To whoever comes while the instance drains."""
+    return unavailable("The instance is shutting down and takes no new requests.")
+
+
 class FieldError(ValueError):
     """Raised inside body validation, where vLLM raises its own error with a parameter name."""
 

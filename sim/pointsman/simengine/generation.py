@@ -11,7 +11,7 @@ from pointsman.simengine import tokenizer
 from pointsman.simengine.answers import Answer
 from pointsman.simengine.asgi import ClientLeftError, Outbox, Request
 from pointsman.simengine.bodies import ChatBody, CompletionBody, GenerationBody, read_body
-from pointsman.simengine.errors import ApiError, bad_request
+from pointsman.simengine.errors import ApiError, bad_request, shutting_down
 from pointsman.simengine.faults import Faults
 from pointsman.simengine.instance import SimulatedInstance
 from pointsman.simengine.jobs import Job, Run
@@ -85,6 +85,10 @@ class Generation:
         except ApiError:
             await self.exchange.refuse(part)
             raise
+        if self.instance.draining:
+            await self.exchange.refuse(part)
+            await _give_up(request, job, part)
+            return
         watch = asyncio.create_task(request.disconnected())
 
         def on_left(_: "asyncio.Task[None]") -> None:
@@ -179,6 +183,14 @@ class Generation:
             return Heading(uuid4().hex, int(self.instance.wall_s()), model, self.fingerprint)
         name = request_name(request, body.request_id)
         return Heading(f"{prefix}-{name}", int(self.instance.wall_s()), model, self.fingerprint)
+
+
+async def _give_up(request: Request, job: Job, part: Part) -> None:
+    """While the instance drains: as vLLM gives a leg up whose KV is asked for; others learn that they are refused."""
+    if not part.gives or job.outbox is not None:
+        raise shutting_down()
+    job.cut_short("abort")
+    await request.answer_json(job.body())
 
 
 def prompt_tokens(prompt: str | list[int]) -> "array[int]":

@@ -48,6 +48,8 @@ class SimulatedInstance:
         self.started_s = self.wall_s()
         self.sleep_level = 0
         self.asleep = False
+        self.draining = False
+        """It finishes what runs and takes nothing new."""
         self._hung = False
         self.pulling = 0
         self.after_iteration: list[Callable[[], None]] = []
@@ -126,6 +128,11 @@ class SimulatedInstance:
         for job in {run.job for run in self._runs.values()}:
             self.abort(job)
             job.cut_short("abort")
+
+    def fail_all(self, failure: ApiError) -> None:
+        """End every running answer with an error."""
+        for job in {run.job for run in self._runs.values()}:
+            self.abort(job, failure)
 
     def sleep(self, level: int) -> None:
         """Stop running requests; new ones wait."""

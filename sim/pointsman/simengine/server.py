@@ -11,6 +11,7 @@ import uvicorn
 import uvloop
 
 from pointsman.simengine.app import EngineApp
+from pointsman.simengine.errors import ApiError
 from pointsman.simengine.instance import SimulatedInstance
 from pointsman.simengine.kv_events import KvEventPublisher
 from pointsman.simengine.options import ServerOptions
@@ -47,14 +48,12 @@ class RunningServer:
     _server: _Server
 
     async def drain(self, grace_s: float) -> None:
-        """Refuse new requests with 503 and wait for what runs, for `grace_s` real seconds at most; end what is
-        left where it is.
-        """
-        self.app.draining = True
+        """Refuse new requests and wait for what runs, for `grace_s` real seconds at most; what is left then fails."""
+        self.instance.draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self.instance.idle.wait()
-        self.instance.abort_all()
+        self.instance.fail_all(ApiError(500, "InternalServerError", "The instance was stopped."))
 
     def stop_now(self) -> None:
         """Close every connection without waiting for it."""
