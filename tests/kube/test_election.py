@@ -178,8 +178,8 @@ class Worker:
 
 
 def leader(client: ApiClient, name: str, work: Worker) -> Leader:
-    # An API server counts whole seconds; everything else is as short as can be.
-    terms = Terms(lease_s=1, give_up_s=0.5, retry_s=0.05)
+    # Long enough for a busy machine to renew in time.
+    terms = Terms(lease_s=4, give_up_s=3, retry_s=0.05)
     return Leader(client, KEY, Election(KEY, name, terms), work, manager="test", rng=Random(name))
 
 
@@ -220,6 +220,6 @@ async def test_that_the_work_ends_is_an_error(client: ApiClient) -> None:
     async def broken() -> None:
         raise ZeroDivisionError
 
-    terms = Terms(lease_s=1, give_up_s=0.5, retry_s=0.05)
+    terms = Terms(lease_s=4, give_up_s=3, retry_s=0.05)
     with pytest.raises(ZeroDivisionError):
         await Leader(client, KEY, Election(KEY, "one", terms), broken, manager="test").run()

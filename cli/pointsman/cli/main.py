@@ -22,6 +22,9 @@ COMMANDS: dict[str, Subcommand] = {
     "profile": Subcommand(
         "pointsman.cli.profile:command", "Engine profiles: show, check, fit, estimate, measure."
     ),
+    "controller": Subcommand(
+        "pointsman.cli.controller:command", "Operate engine pools on Kubernetes: the operator."
+    ),
     "replay": Subcommand(
         "pointsman.cli.replay:command", "Play a trace against any OpenAI endpoint and report."
     ),

@@ -35,6 +35,9 @@ class _Scope:
     listed: asyncio.Event = field(default_factory=asyncio.Event)
     listed_s: float | None = None
     heard_s: float | None = None
+    active_s: float = 0.0
+    """When it last heard or tried something."""
+    installed: bool = False
     trouble: str = ""
 
 
@@ -82,7 +85,9 @@ class Cache(Generic[T]):
         self._clock = clock
         self._rng = rng or Random()
         self._scopes = [
-            _Scope(namespace, Backoff(self._timing.first_retry_s, self._timing.last_retry_s))
+            _Scope(
+                namespace, Backoff(self._timing.first_retry_s, self._timing.last_retry_s), active_s=clock()
+            )
             for namespace in (namespaces if resource.namespaced and namespaces else ("",))
         ]
 
@@ -91,6 +96,9 @@ class Cache(Generic[T]):
 
     def get(self, key: Key) -> T | None:
         return self._store.get(key)
+
+    def keys(self) -> Iterator[Key]:
+        return self._store.keys()
 
     def items(self) -> Iterator[tuple[Key, T]]:
         return self._store.items()
@@ -109,6 +117,11 @@ class Cache(Generic[T]):
         return all(scope.listed.is_set() for scope in self._scopes)
 
     @property
+    def is_installed(self) -> bool:
+        """Whether the kind existed at the last list."""
+        return any(scope.installed for scope in self._scopes)
+
+    @property
     def trouble(self) -> str:
         """Why it cannot follow right now, in words; empty while it can."""
         return "; ".join(scope.trouble for scope in self._scopes if scope.trouble)
@@ -124,6 +137,12 @@ class Cache(Generic[T]):
         A healthy cache stays below `Timing.idle_s` plus a few retries.
         """
         return max(float("inf") if scope.heard_s is None else now_s - scope.heard_s for scope in self._scopes)
+
+    def idle_s(self, now_s: float) -> float:
+        """How long ago the quietest scope last heard or even tried something. It stays below `Timing.idle_s`, or the
+        pause between tries, or `Timing.relist_s` where the kind is not installed, unless the task has died or hangs.
+        """
+        return max(now_s - scope.active_s for scope in self._scopes)
 
     def listed_age_s(self, now_s: float) -> float:
         """How long ago everything was last compared with a list; infinite before the first."""
@@ -177,6 +196,7 @@ class Cache(Generic[T]):
     async def _list(self, scope: _Scope) -> str | None:
         """The version to watch from; None where the kind does not exist. Raises KubeError."""
         self.counts.lists += 1
+        scope.active_s = self._clock()
         version: str | None = None
         objects: list[Object] = []
         try:
@@ -191,7 +211,8 @@ class Cache(Generic[T]):
         if scope.listed.is_set():
             self.counts.invented += len(changes)
         self._tell(changes)
-        scope.listed_s = scope.heard_s = self._clock()
+        scope.listed_s = scope.heard_s = scope.active_s = self._clock()
+        scope.installed = version is not None
         scope.trouble = ""
         scope.listed.set()
         return version
@@ -200,7 +221,7 @@ class Cache(Generic[T]):
         """Follow until the list is due. Raises KubeError."""
         while (left_s := relist_s - self._clock()) > 0:
             self.counts.watches += 1
-            began_s = self._clock()
+            began_s = scope.active_s = self._clock()
             events = self._client.watch(
                 self.resource,
                 scope.namespace,
@@ -213,7 +234,7 @@ class Cache(Generic[T]):
             try:
                 async with asyncio.timeout(left_s), aclosing(events):
                     async for event in events:
-                        scope.heard_s = self._clock()
+                        scope.heard_s = scope.active_s = self._clock()
                         version = event.object["metadata"]["resourceVersion"]
                         if event.type == "BOOKMARK":
                             continue

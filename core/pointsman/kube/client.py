@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 
 from pointsman.kube.access import Access
-from pointsman.kube.errors import AccessError, ConflictError, InvalidError, UnreachableError, error_of
+from pointsman.kube.errors import AccessError, UnreachableError, error_of
 from pointsman.kube.resource import Object, Resource, key_of
 
 PAGE = 500
@@ -93,6 +93,19 @@ class ApiClient:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+            # aiohttp only begins to close what is under TLS: https://docs.aiohttp.org/en/stable/client_advanced.html
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+    def session_for_others(self) -> aiohttp.ClientSession:
+        """A session with the credentials of this moment, for a library with calls of its own; the caller closes it.
+
+        Raises AccessError.
+        """
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self.access.tls or True),
+            headers={"User-Agent": self._user_agent, **self._headers()},
+        )
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
         return await self._call("get", "GET", resource, namespace, name)
@@ -230,23 +243,17 @@ class ApiClient:
         body = dict(patch)
         if uid is not None:
             body["metadata"] = {**(patch.get("metadata") or {}), "uid": uid}
-        try:
-            return await self._call(
-                "patch",
-                "PATCH",
-                resource,
-                namespace,
-                name,
-                subresource,
-                body,
-                {"fieldManager": manager},
-                content_type=MERGE,
-            )
-        except InvalidError as error:
-            # What a precondition on the UID is to a deletion, an immutable field is to a patch.
-            if uid is not None and "metadata.uid" in error.fields:
-                raise ConflictError(error.call, error.status, error.reason, error.message) from error
-            raise
+        return await self._call(
+            "patch",
+            "PATCH",
+            resource,
+            namespace,
+            name,
+            subresource,
+            body,
+            {"fieldManager": manager},
+            content_type=MERGE,
+        )
 
     async def delete(
         self,
@@ -256,8 +263,11 @@ class ApiClient:
         *,
         uid: str | None = None,
         propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
-    ) -> None:
-        """Delete an object, only if it is still the one with this UID: another one raises ConflictError."""
+    ) -> Object:
+        """Delete an object, only if it is still the one with this UID: another one raises ConflictError.
+
+        What is returned is the object where it still ends (finalizers, foreground), else a Status.
+        """
         options: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -265,7 +275,7 @@ class ApiClient:
         }
         if uid is not None:
             options["preconditions"] = {"uid": uid}
-        await self._call("delete", "DELETE", resource, namespace, name, body=options)
+        return await self._call("delete", "DELETE", resource, namespace, name, body=options)
 
     async def _call(
         self,

@@ -28,8 +28,6 @@ class ApiError(KubeError):
         """Machine-readable, as `metav1.StatusReason`; empty where the answer was no Status."""
         self.message = message
         self.retry_after_s: float | None = None
-        self.fields: tuple[str, ...] = ()
-        """Paths of the fields that were refused, where the answer names them."""
 
 
 class NotFoundError(ApiError):
@@ -37,7 +35,7 @@ class NotFoundError(ApiError):
 
 
 class ConflictError(ApiError):
-    """409: it exists already, has another version, or another UID."""
+    """It exists already, has another version, or is another object (409; 422 for a patch that names a UID)."""
 
 
 class ExpiredError(ApiError):
@@ -67,13 +65,15 @@ def error_of(call: str, status: int, body: Any) -> ApiError:
     """The error for an answer; `body` is what the answer's JSON held, or anything else."""
     told = body if isinstance(body, Mapping) and body.get("kind") == "Status" else {}
     reason, message = str(told.get("reason") or ""), str(told.get("message") or "")
-    error = _BY_STATUS.get(status, ApiError)(call, status, reason, message)
     details = told.get("details")
-    if isinstance(details, Mapping):
-        retry_s = details.get("retryAfterSeconds")
-        if isinstance(retry_s, int | float) and retry_s > 0:
-            error.retry_after_s = float(retry_s)
-        error.fields = tuple(str(cause.get("field")) for cause in details.get("causes") or ())
+    details = details if isinstance(details, Mapping) else {}
+    refused = {str(cause.get("field")) for cause in details.get("causes") or ()}
+    # A UID in a patch is a precondition; that it is another object's is told as an immutable field.
+    kind = ConflictError if "metadata.uid" in refused else _BY_STATUS.get(status, ApiError)
+    error = kind(call, status, reason, message)
+    retry_s = details.get("retryAfterSeconds")
+    if isinstance(retry_s, int | float) and retry_s > 0:
+        error.retry_after_s = float(retry_s)
     return error
 
 

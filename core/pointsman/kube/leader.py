@@ -98,11 +98,14 @@ class Leader:
             log.warning("the lease %s cannot be renewed: %s", self._key, error or "no answer in time")
 
     async def _give_back(self) -> None:
-        write = self._election.release(wall_time())
-        if write is None:
+        if not self.is_leader:
             return
         try:
-            await self._write(write)
+            # A renewal may have been under way when this one was cancelled: what it has written is not known here.
+            self._election.seen(await self._read(), self._clock())
+            write = self._election.release(wall_time())
+            if write is not None:
+                await self._write(write)
         except KubeError as error:
             log.warning("the lease %s cannot be given back: %s", self._key, error)
 

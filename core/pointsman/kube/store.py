@@ -73,6 +73,9 @@ class Store(Generic[T]):
         held = self._held.get(key)
         return None if held is None else held.value
 
+    def keys(self) -> Iterator[Key]:
+        return iter(self._held)
+
     def items(self) -> Iterator[tuple[Key, T]]:
         return ((key, held.value) for key, held in self._held.items())
 

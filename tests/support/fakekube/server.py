@@ -111,6 +111,9 @@ class FakeKube:
     async def _answer(self, request: web.Request, taken: Request) -> web.StreamResponse:
         if self.faults.failures:
             raise RefusalError(self.faults.failures.pop(0), "Wanted", "this failure was asked for")
+        discovered = _discovery(request.path)
+        if discovered is not None:
+            return web.json_response(discovered)
         collection, namespace, name, subresource = _place(request.path)
         if collection in self.faults.absent:
             raise RefusalError(404, "NotFound", "the server could not find the requested resource")
@@ -278,3 +281,24 @@ def _selected(request: web.Request, obj: Object) -> bool:
         if (labels.get(name) != value.lstrip("=")) if equals else name not in labels:
             return False
     return True
+
+
+KINDS = {"modelservices": "ModelService", "instancepools": "InstancePool"}
+
+
+def _discovery(path: str) -> Object | None:
+    """What kinds there are, as far as kopf asks."""
+    version = {"groupVersion": "pointsman.io/v1alpha1", "version": "v1alpha1"}
+    match path:
+        case "/api":
+            return {"versions": []}
+        case "/apis":
+            return {"groups": [{"name": "pointsman.io", "versions": [version], "preferredVersion": version}]}
+        case "/apis/pointsman.io/v1alpha1":
+            verbs = ["get", "list", "watch", "patch"]
+            kinds = [
+                {"name": plural, "singularName": "", "kind": kind, "namespaced": True, "verbs": verbs}
+                for plural, kind in KINDS.items()
+            ]
+            return {"resources": kinds}
+    return None
