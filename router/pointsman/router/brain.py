@@ -31,7 +31,7 @@ class Log(Protocol):
 class Brain:
     """Every method is synchronous: the hot path awaits nothing but the client and the engine."""
 
-    __slots__ = ("_clock", "_deciding", "_log", "_rng", "_waiting", "cluster", "rules")
+    __slots__ = ("_again", "_clock", "_deciding", "_log", "_rng", "_waiting", "cluster", "rules")
 
     def __init__(self, rules: Rules, clock: Callable[[], float], rng: Random, log: Log | None = None) -> None:
         """`clock` gives monotonic seconds; `rules` may be replaced at any time."""
@@ -42,6 +42,7 @@ class Brain:
         self._log = log
         self._waiting = WaitingRoom()
         self._deciding = False
+        self._again = False
 
     @property
     def waiting(self) -> int:
@@ -78,27 +79,26 @@ class Brain:
 
     def reconsider(self) -> None:
         """Decide about all waiting requests: after an event, and on a timer for those whose wait ran out."""
+        self._again = True
         if self._deciding:  # a callback recorded an event; the loop below sees its effect
             return
         self._deciding = True
         try:
-            self._settle()
+            while self._again and self._waiting:
+                self._again = False
+                self._settle()
         finally:
             self._deciding = False
 
     def _settle(self) -> None:
-        settled = True
-        while settled and self._waiting:
-            settled = False
-            waiting = self._waiting.requests()
-            for decision in decide(self.cluster, waiting, self._clock(), self._rng, self.rules):
-                if isinstance(decision, Wait):
-                    continue
-                entry = self._waiting.pop(decision.request_id)
-                if entry is not None:
-                    settled = True
-                    request, on_decision = entry
-                    self._carry_out(request, decision, on_decision)
+        waiting = self._waiting.requests()
+        for decision in decide(self.cluster, waiting, self._clock(), self._rng, self.rules):
+            if isinstance(decision, Wait):
+                continue
+            entry = self._waiting.pop(decision.request_id)
+            if entry is not None:
+                request, on_decision = entry
+                self._carry_out(request, decision, on_decision)
 
     def choose_decode(self, request_id: str) -> Answer:
         """The decode instance for a placed request whose prefill leg has an instance; recorded when found."""
