@@ -6,7 +6,7 @@ STAMP   := $(VENV)/.pointsman-installed
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay fuzz crds lock cluster \
+.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay fuzz crds manifests lock cluster \
         cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm
 
 help: ## this list
@@ -72,8 +72,11 @@ fuzz: $(STAMP) ## feed what the router reads from strangers with anything (TARGE
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	@set -e; for target in $(TARGET); do PYTHONPATH=fuzz $(BIN)/python -m pointsman_fuzz $$target $(SECONDS); done
 
-crds: $(STAMP) ## write manifests/crds from the models
+crds: $(STAMP) ## write manifests/crds and manifests/profiles from the models
 	$(BIN)/python tools/write_crds.py
+
+manifests: $(STAMP) ## write manifests/base from the chart, by the Helm of `make cluster-build`
+	$(BIN)/python -m e2e.cluster.manifests
 
 lock: ## pin what the image is made of, by hash
 	$(PYTHON) -m venv build/lock

@@ -196,6 +196,18 @@ ROWS: Sequence[tuple[str, Sequence[Panel]]] = (
                 [(rate("pointsman_clamped_headers_total", "header", ROUTER), "{{header}}")],
                 "reqps",
             ),
+            Panel(
+                "API server last heard",
+                [(f"max by (kind) (pointsman_discovery_age_seconds{{{ROUTER}}})", "{{kind}}")],
+                "s",
+            ),
+            Panel(
+                "Found in the cluster",
+                [
+                    (f"max by (kind) (pointsman_discovery_objects{{{ROUTER}}})", "{{kind}}"),
+                    (f"max(pointsman_discovery_refused{{{ROUTER}}})", "refused"),
+                ],
+            ),
         ),
     ),
 )

@@ -1,16 +1,23 @@
-"""Write manifests/crds/ from the models: `make crds`."""
+"""Write manifests/crds and manifests/profiles from the models and the shipped profiles: `make crds`."""
 
 from pathlib import Path
 
-from pointsman.api.crd.definitions import DEFINITIONS, custom_resource_definition, to_yaml
+from pointsman.api.crd.definitions import (
+    DEFINITIONS,
+    custom_resource_definition,
+    shipped_engine_profiles,
+    to_yaml,
+)
 
-FOLDER = Path(__file__).parents[1] / "manifests" / "crds"
+MANIFESTS = Path(__file__).parents[1] / "manifests"
 
 
 def main() -> None:
     for definition in DEFINITIONS:
         text = to_yaml(iter([custom_resource_definition(definition)]))
-        (FOLDER / f"{definition.plural}.yaml").write_text(text, encoding="utf-8")
+        (MANIFESTS / "crds" / f"{definition.plural}.yaml").write_text(text, encoding="utf-8")
+    text = to_yaml(shipped_engine_profiles())
+    (MANIFESTS / "profiles" / "shipped.yaml").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 import copy
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from e2e.cluster import manifests
 from e2e.cluster.cluster import eventually
 from e2e.cluster.commands import CommandError
 from e2e.cluster.local import LocalCluster
@@ -459,3 +462,44 @@ def test_a_profile_with_a_negative_coefficient_is_refused(api: LocalCluster) -> 
     wire["metadata"]["name"] = "negative"
     wire["spec"]["cost"]["tpPs"] = -1
     assert "spec.cost.tpPs" in refusal(api, wire)
+
+
+MANIFESTS = Path(__file__).parents[3] / "manifests"
+
+
+@pytest.mark.parametrize("sample", sorted((MANIFESTS / "samples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_samples_are_taken(clean: LocalCluster, sample: Path) -> None:
+    clean.kubectl("apply", "--server-side", "-f", "-", stdin=sample.read_text())
+    (stored,) = clean.get("modelservices")["items"]
+    assert ModelService.from_wire(stored).spec.pools
+
+
+def test_the_shipped_profiles_are_taken_as_one_file(api: LocalCluster) -> None:
+    api.kubectl(
+        "apply", "--server-side", "-f", "-", stdin=(MANIFESTS / "profiles" / "shipped.yaml").read_text()
+    )
+    names = {found["metadata"]["name"] for found in api.get("engineprofiles")["items"]}
+    assert set(shipped_profiles()) <= names
+
+
+def test_the_definitions_are_taken_by_kustomize(api: LocalCluster) -> None:
+    rendered = api.kubectl("kustomize", str(MANIFESTS / "crds"))
+    assert rendered.count("kind: CustomResourceDefinition") == len(DEFINITIONS)
+    api.kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", stdin=rendered)
+
+
+@pytest.mark.parametrize("folder", ["base", "overlays/laptop", "overlays/private-registry"])
+def test_operator_and_routers_are_taken_without_helm(api: LocalCluster, folder: str) -> None:
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "pointsman"}})
+    rendered = api.kubectl("kustomize", str(MANIFESTS / folder))
+    api.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=rendered)
+    found = [each for each in yaml.safe_load_all(rendered) if each["kind"] == "Deployment"]
+    assert {each["metadata"]["name"] for each in found} == {"pointsman-operator", "pointsman-router"}
+    replicas = {each["spec"]["replicas"] for each in found}
+    images = {each["spec"]["template"]["spec"]["containers"][0]["image"] for each in found}
+    assert replicas == ({1} if folder == "overlays/laptop" else {2})
+    assert all(image.startswith("registry.example.com/") for image in images) == ("registry" in folder)
+
+
+def test_what_is_applied_without_helm_is_what_the_chart_renders() -> None:
+    assert (MANIFESTS / "base" / "pointsman.yaml").read_text() == manifests.rendered(), "run `make manifests`"

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from pointsman.api.crd.structural import Schema, structural
+from pointsman.api.profile import load_profile_file, shipped_profiles
 from pointsman.api.resources.base import Resource
 from pointsman.api.resources.engine_profile import EngineProfile
 from pointsman.api.resources.instance_pool import InstancePool
@@ -130,6 +131,12 @@ DEFINITIONS = (
 def definitions() -> Iterator[dict[str, Any]]:
     """Every CustomResourceDefinition."""
     yield from map(custom_resource_definition, DEFINITIONS)
+
+
+def shipped_engine_profiles() -> Iterator[dict[str, Any]]:
+    """The profiles that come with Pointsman, as EngineProfiles. Raises ProfileError."""
+    for name in shipped_profiles():
+        yield EngineProfile.from_file(load_profile_file(name)).to_wire()
 
 
 def custom_resource_definition(definition: Definition) -> dict[str, Any]:
