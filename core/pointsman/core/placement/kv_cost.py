@@ -51,7 +51,7 @@ class KvCost:
         costs: list[float] = []
         for slot in slots.listed:
             pending = loads.prefill_tokens[slot]
-            cost: float = pending + loads.context_tokens[slot] + prompt
+            cost = float(pending + loads.context_tokens[slot] + prompt)
             cost += self.active_request_weight * loads.running[slot]
             if stage is not Stage.DECODE:
                 credit = self.overlap_credit * cached_tokens(view, request, slot)
