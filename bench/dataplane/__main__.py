@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from dataplane import decisions, environments, inside, machine, network, ours, report, scenarios
+from dataplane import decisions, environments, inside, interpreter, machine, network, ours, report, scenarios
 from dataplane.dynamo import WORKERS
 from dataplane.load import BUILD, INTERVAL_MS, compile_programs, raise_descriptor_limit
 from dataplane.measure import FOREIGN_LIMIT, Bench
@@ -58,6 +58,7 @@ def _context(bench: Bench, seconds: float, skipped: dict[str, str]) -> dict[str,
     pins = [environments.VLLM_ROUTER, environments.SGLANG_ROUTER, environments.DYNAMO]
     return {
         "machine": machine.facts(),
+        "router_python": interpreter.facts(interpreter.environment()),
         "cores": {"router": bench.cores.router, "load": bench.cores.load},
         "versions": {"pointsman": version("pointsman"), **{each.name: each.pins for each in pins}},
         "settings": {

@@ -4,7 +4,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,29 +11,29 @@ from typing import Any
 
 import yaml
 
+from dataplane import interpreter
 from dataplane.load import API_KEY, BUILD, MODEL, ROOT, free_ports
 from dataplane.machine import Cores
 from dataplane.network import HOST, require_ready
 from dataplane.processes import Running
 from dataplane.sides import Endpoint, Side
 
-POINTSMAN = Path(sys.executable).with_name("pointsman")
-SOURCES = ("core", "router", "operator", "sim", "cli", "pyproject.toml", "hatch_build.py")
+PACKAGES = ("core", "router", "operator", "sim", "cli")
+SOURCES = (*PACKAGES, "pyproject.toml", "hatch_build.py")
 COMPILED = BUILD / "compiled"
 
 
 def compiled() -> Path:
-    """This checkout's wheel with its hot modules compiled, unpacked; built anew when a source has changed.
-
-    It is found before the editable installation by whoever has the folder in PYTHONPATH.
-    """
+    """This checkout's wheel with its hot modules compiled, unpacked; built anew when a source has changed."""
+    python = interpreter.environment()
     files = [file for name in SOURCES for file in sorted((ROOT / name).rglob("*.py")) or [ROOT / name]]
-    state = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    read = b"".join(file.read_bytes() for file in files)
+    state = hashlib.sha256(str(python).encode() + read).hexdigest()
     stamp = COMPILED / "built-from"
     if not stamp.exists() or stamp.read_text() != state:
         print("bench: compiling our router's hot modules", flush=True)
         shutil.rmtree(COMPILED, ignore_errors=True)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
         env = {**os.environ, "HATCH_BUILD_HOOK_ENABLE_CUSTOM": "true"}
         subprocess.run([*pip, "--target", str(COMPILED), str(ROOT)], check=True, env=env)
         stamp.write_text(state)
@@ -82,8 +81,9 @@ def ours(name: str = "pointsman", *, disaggregated: bool = False, pure: bool = F
             document["models"][0]["local_prefill_tokens"] = 0
         file = BUILD / f"{name}.yaml"
         file.write_text(yaml.safe_dump(document))
-        argv = [str(POINTSMAN), "router", "--config", str(file)]
-        env = {} if pure else {"PYTHONPATH": str(compiled())}
+        argv = [str(interpreter.environment()), "-m", "pointsman.cli", "router", "--config", str(file)]
+        folders = [ROOT / name for name in PACKAGES] if pure else [compiled()]
+        env = {"PYTHONPATH": os.pathsep.join(map(str, folders))}
         with Running(argv, core=cores.router, log=BUILD / "logs" / f"{name}.log", env=env) as router:
             require_ready(router, HOST, admin_port, "/ready", "")
             yield Endpoint(port, router, headers=(f"authorization: Bearer {API_KEY}",), admin_port=admin_port)
