@@ -18,7 +18,7 @@ import yaml
 from dataplane import machine
 from dataplane.load import BUILD, MODEL, free_ports
 from dataplane.network import HOST, require_ready
-from dataplane.ours import POINTSMAN
+from dataplane.ours import command
 from dataplane.processes import Running
 
 TOKEN = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
@@ -124,8 +124,8 @@ async def main(clients: int, streams: int) -> None:
     )
     log = BUILD / "logs" / "disconnects.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    argv = [str(POINTSMAN), "router", "--config", str(file)]
-    with Running(argv, core=cores.router, log=log) as router:
+    argv, env = command(file)
+    with Running(argv, core=cores.router, log=log, env=env) as router:
         await asyncio.to_thread(require_ready, router, HOST, ports[3], "/ready", "")
         times = sorted(await measure(ports[2], engines, clients, streams))
     for server in servers:

@@ -40,6 +40,13 @@ def compiled() -> Path:
     return COMPILED
 
 
+def command(file: Path, *, pure: bool = False) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of a router with this configuration; `pure`: as Python, and not compiled."""
+    argv = [str(interpreter.environment()), "-m", "pointsman.cli", "router", "--config", str(file)]
+    folders = [ROOT / name for name in PACKAGES] if pure else [compiled()]
+    return argv, {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+
+
 def config(instances: Sequence[dict[str, Any]], port: int, admin_port: int) -> dict[str, Any]:
     """Tenants with hashed keys, prefix affinity on hashed blocks, tracked sessions, health checks, scraping, breakers."""
     return {
@@ -81,9 +88,7 @@ def ours(name: str = "pointsman", *, disaggregated: bool = False, pure: bool = F
             document["models"][0]["local_prefill_tokens"] = 0
         file = BUILD / f"{name}.yaml"
         file.write_text(yaml.safe_dump(document))
-        argv = [str(interpreter.environment()), "-m", "pointsman.cli", "router", "--config", str(file)]
-        folders = [ROOT / name for name in PACKAGES] if pure else [compiled()]
-        env = {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+        argv, env = command(file, pure=pure)
         with Running(argv, core=cores.router, log=BUILD / "logs" / f"{name}.log", env=env) as router:
             require_ready(router, HOST, admin_port, "/ready", "")
             yield Endpoint(port, router, headers=(f"authorization: Bearer {API_KEY}",), admin_port=admin_port)
