@@ -4,6 +4,8 @@ import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pointsman.api.resources.model_service import ModelService
 from pointsman.api.router_config import Connector, RouterConfig
@@ -13,7 +15,7 @@ from pointsman.router.discovery.pods import EnginePod, read_pod
 from pointsman.router.discovery.watch import read_service
 
 EMPTY = RouterConfig.model_validate({"kubernetes": {}})
-NOTHING: dict[str, ModelService] = {}
+NOTHING = Found()
 
 
 def service(name: str = "chat", created: str = "2026-01-01T00:00:00Z", **changes: Any) -> ModelService:
@@ -65,9 +67,7 @@ def pod(name: str = "chat-main-1", ip: str = "10.0.0.1", **changes: Any) -> Engi
     return read_pod(pod_object(name, ip, **changes))
 
 
-def found(
-    *things: ModelService | EnginePod, file: RouterConfig = EMPTY, before: dict[str, ModelService] = NOTHING
-) -> Found:
+def found(*things: ModelService | EnginePod, file: RouterConfig = EMPTY, before: Found = NOTHING) -> Found:
     services = [thing for thing in things if isinstance(thing, ModelService)]
     return find(file, services, [thing for thing in things if isinstance(thing, EnginePod)], before)
 
@@ -208,7 +208,7 @@ def test_the_file_has_the_last_word_on_objectives() -> None:
 def test_a_slip_leaves_what_was_in_force() -> None:
     before = found(service(), pod())
     wrong = service(routing={"policy": {"name": "no_such_policy"}})
-    result = found(wrong, pod(), before=dict(before.services))
+    result = found(wrong, pod(), before=before)
     assert result.models == before.models
     assert "no_such_policy" in result.refused["team/chat"]
     assert found(wrong, pod()).models == ()
@@ -218,7 +218,7 @@ def test_what_was_in_force_is_not_kept_for_another_of_the_name() -> None:
     before = found(service())
     wrong = service(routing={"policy": {"name": "no_such_policy"}})
     reborn = wrong.model_copy(update={"metadata": wrong.metadata.model_copy(update={"uid": "another"})})
-    assert found(reborn, before=dict(before.services)).models == ()
+    assert found(reborn, before=before).models == ()
 
 
 def test_a_name_twice_is_refused() -> None:
@@ -240,3 +240,23 @@ def test_a_status_that_changes_changes_nothing() -> None:
     }
     later = {**raw, "metadata": {**raw["metadata"], "resourceVersion": "2"}, "status": {"ready": "1/1"}}
     assert read_service(raw) == read_service(later)
+
+
+THINGS: list[ModelService | EnginePod] = [
+    service(),
+    service("ant", created="2026-03-01T00:00:00Z", model={"name": "other", "aliases": ["llama"]}),
+    service("bee", created="2026-02-01T00:00:00Z", model={"name": "mistral"}, engine={"type": "simulated"}),
+    pod(),
+    pod("chat-main-2", "10.0.0.2", labels={"pointsman.io/role": "decode"}),
+    pod("bee-1", "10.0.0.3", labels={"pointsman.io/model-service": "bee"}),
+    pod("late", "10.0.0.4", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}),
+    pod("strange", "10.0.0.5", annotations={"pointsman.io/connector": "telepathy"}),
+]
+
+
+@given(st.permutations(THINGS), st.lists(st.sampled_from(THINGS), unique_by=id))
+def test_order_and_history_of_what_is_right_do_not_count(
+    order: list[ModelService | EnginePod], earlier: list[ModelService | EnginePod]
+) -> None:
+    """Whatever was known before, and in whatever order it is told: the same cluster is served the same."""
+    assert found(*order, before=found(*earlier)) == found(*THINGS)

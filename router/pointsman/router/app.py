@@ -60,6 +60,7 @@ class RouterApp:
         self._file = file
         self._discovery = discovery
         self._found = Found()
+        self._in_force = config
         self._config = config
         self._clock = clock
         rng = rng or Random()
@@ -280,7 +281,8 @@ class RouterApp:
         self._engine_context, self._engine_stamp = context, stamp
         settings = settings_of(config)
         logging.getLogger("pointsman").setLevel(config.log_level.upper())
-        self._brain.rules = rules_of(config)
+        self._brain.rules = rules_of(config, self._in_force, self._brain.rules)
+        self._in_force = config
         self._metrics.add_models(model.name for model in config.models)
         self._tenants.apply(config)
         self._gateway.apply(settings)

@@ -287,6 +287,16 @@ class Fleet:
 
     def _change(self, member: Member, wanted: _Named, pool: Pool) -> None:
         """Other facts about the same engine. Requests under way keep the pool they have."""
+        known = member.upstream
+        if (
+            wanted.config is member.config
+            and wanted.pod == member.pod
+            and pool is known.pool
+            and wanted.authorization == known.authorization
+            and wanted.model.name == known.instance.models[0]
+            and not member.leaving
+        ):
+            return  # by far the most, whenever one pod among thousands has changed
         if wanted.pod != member.pod:
             self._replace(member, wanted.pod)
         learned = member.upstream.instance.kv_capacity_tokens

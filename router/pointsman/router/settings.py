@@ -87,12 +87,14 @@ def settings_of(config: RouterConfig) -> Settings:
     )
 
 
-def rules_of(config: RouterConfig) -> Rules:
-    """How decisions are made."""
+def rules_of(config: RouterConfig, before: RouterConfig | None = None, made: Rules | None = None) -> Rules:
+    """How decisions are made. Models whose policy is as it was in `before` keep the one they have in `made`."""
     queue = config.queue
+    known = {} if before is None or made is None else {model.name: model.policy for model in before.models}
     models: dict[str, ModelRules] = {}
     for model in config.models:
-        rules = ModelRules(model.policy.policy(), model.local_prefill_tokens)
+        kept = made.models[model.name].policy if made and known.get(model.name) == model.policy else None
+        rules = ModelRules(kept or model.policy.policy(), model.local_prefill_tokens)
         models.update(dict.fromkeys((model.name, *adapters_of(model)), rules))
     return Rules(
         models=models,

@@ -21,6 +21,14 @@ from pointsman.api.router_config import (
 from pointsman.router.discovery.pods import EnginePod
 
 
+@dataclass(slots=True)
+class Made:
+    """Models and instances by what they were made from: one pod more must not cost making 2,000 others again."""
+
+    models: dict[str, tuple[ModelService, ModelConfig]] = field(default_factory=dict)
+    instances: dict[str, tuple[EnginePod, ModelService, InstanceConfig]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """Everything the cluster says at one moment."""
@@ -34,6 +42,8 @@ class Found:
     """The ModelServices that are served, each as it is in force, by `namespace/name`."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Why a ModelService is not served as it is now, or a pod not used, by `namespace/name`."""
+    made: Made = field(default_factory=Made, compare=False, repr=False)
+    """Parts that the next one can take over."""
 
     @property
     def generations(self) -> dict[str, int]:
@@ -42,16 +52,14 @@ class Found:
 
 
 def find(
-    file: RouterConfig,
-    services: Iterable[ModelService],
-    pods: Iterable[EnginePod],
-    before: Mapping[str, ModelService],
+    file: RouterConfig, services: Iterable[ModelService], pods: Iterable[EnginePod], before: Found
 ) -> Found:
     """What is served beside the models of `file`.
 
     A ModelService that cannot be served as it is now stays as it was in `before`: a slip takes no model away.
     Where two claim a name the older one has it.
     """
+    made = Made()
     by_service: dict[str, list[EnginePod]] = {}
     for pod in sorted(pods, key=lambda pod: pod.name):
         if pod.usable:
@@ -64,9 +72,10 @@ def find(
     served: dict[str, ModelService] = {}
     refused: dict[str, str] = {}
     for name, now in sorted(((key_of(service), service) for service in services), key=_age):
-        for service in _versions(now, before.get(name)):
+        for service in _versions(now, before.services.get(name)):
             try:
-                model = _model(service, taken)
+                _check_names(service, taken)
+                model = _model_of(service, before.made, made)
             except ValueError as error:
                 refused.setdefault(name, _words(error))
                 continue
@@ -75,20 +84,19 @@ def find(
                 if pod.address in urls or pod.model not in {None, service.spec.model.name}:
                     continue
                 try:
-                    instances.append(_instance(service, pod))
+                    instances.append(_instance_of(service, pod, before.made, made))
                 except ValueError as error:
                     refused[pod.name] = _words(error)
                     continue
                 urls.add(pod.address)
                 uids[pod.address] = pod.uid
-            model = model.model_copy(update={"instances": tuple(instances)})
-            models.append(model)
-            taken.update(dict.fromkeys((*_names(service), *names_of(model)), name))
+            models.append(model.model_copy(update={"instances": tuple(instances)}))
+            taken.update(dict.fromkeys(_names(service), name))
             for slo_class in service.spec.slo.classes:
                 objectives.setdefault(slo_class.name, slo_class.priority)
             served[name] = service
             break
-    return Found(tuple(models), uids, objectives, served, refused)
+    return Found(tuple(models), uids, objectives, served, refused, made)
 
 
 def merged(file: RouterConfig, found: Found) -> RouterConfig:
@@ -123,15 +131,36 @@ def _names(service: ModelService) -> Iterator[str]:
     yield from (adapter.name for adapter in service.spec.engine.adapters)
 
 
-def _model(service: ModelService, taken: Mapping[str, str]) -> ModelConfig:
-    """Without its instances. Raises ValueError."""
-    spec = service.spec
+def _check_names(service: ModelService, taken: Mapping[str, str]) -> None:
+    """Raises ValueError."""
     names = list(_names(service))
     for name in names:
         if name in taken:
             raise ValueError(f"spec.model: the name {name!r} is taken by {taken[name]}")
         if names.count(name) > 1:
             raise ValueError(f"spec.model: the name {name!r} is there twice")
+
+
+def _model_of(service: ModelService, before: Made, made: Made) -> ModelConfig:
+    """Raises ValueError."""
+    name = key_of(service)
+    known = before.models.get(name)
+    made.models[name] = known if known is not None and known[0] is service else (service, _model(service))
+    return made.models[name][1]
+
+
+def _instance_of(service: ModelService, pod: EnginePod, before: Made, made: Made) -> InstanceConfig:
+    """Raises ValueError."""
+    known = before.instances.get(pod.name)
+    if known is None or known[0] is not pod or known[1] is not service:
+        known = (pod, service, _instance(service, pod))
+    made.instances[pod.name] = known
+    return known[2]
+
+
+def _model(service: ModelService) -> ModelConfig:
+    """Without its instances. Raises ValueError."""
+    spec = service.spec
     return ModelConfig(
         name=spec.model.name,
         aliases=spec.model.aliases,

@@ -109,7 +109,7 @@ class Discovery:
     def tell_now(self, served: Served) -> None:
         """Put what is known now into force. Raises ConfigError, with nothing changed."""
         self._changed.clear()
-        found = find(served.file(), self._services.values(), self._pods.values(), self._known.services)
+        found = find(served.file(), self._services.values(), self._pods.values(), self._known)
         if found == self._known:
             return
         for name, why in found.refused.items():
