@@ -53,7 +53,7 @@ def in_watched_namespaces() -> tuple[Rule, ...]:
         Rule(LEADER_WORKER_SETS, OWN),
         Rule(CONTROLLER_REVISIONS, OWN),
         Rule(CONFIG_MAPS, OWN),
-        Rule(POD_DISRUPTION_BUDGETS, OWN),
+        Rule(POD_DISRUPTION_BUDGETS, (*READ, "create", "patch")),  # they go with their pool
         Rule(PODS, READ),
         Rule(EVENTS, ("create", "patch")),
     )
