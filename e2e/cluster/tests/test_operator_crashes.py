@@ -187,7 +187,8 @@ async def test_killed_after_each_write_of_its_life_it_comes_to_the_same(bench: B
     """No life lasts longer than one write."""
     _, world, proxy, operator = await bench.run(always=True, faults=Faults(), seed=SEED)
     told(f"\n{operator.starts} lives, {len(proxy.writes)} writes, {len(world.made)} instances made")
-    assert operator.starts > 10  # workers write side by side, so that several writes may be under way at a death
+    # Workers write side by side, so that several writes may be under way at a death.
+    assert operator.starts > 10
     assert len(world.made) == 8
 
 
