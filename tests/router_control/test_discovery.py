@@ -25,7 +25,7 @@ def service(name: str = "chat", created: str = "2026-01-01T00:00:00Z", **changes
         "pools": [
             {"name": "main", "replicas": 1, "maxRunning": 32, "accelerators": [{"name": "cpu", "count": 0}]}
         ],
-        "slo": {"ttftMs": 500, "classes": [{"name": "batch", "priority": -5}]},
+        "slo": {"ttftMs": 500, "classes": [{"name": "batch", "priority": -5, "ttftMs": 60000}]},
         "routing": {"policy": {"name": "least_requests"}, "localPrefillTokens": 64},
         **changes,
     }
@@ -77,6 +77,7 @@ def test_a_model_service_and_its_pod_become_a_model_and_its_instance() -> None:
     (model,) = result.models
     assert (model.name, model.aliases, model.context_tokens) == ("llama", ("gpt",), 4096)
     assert (model.slo.ttft_ms, model.slo.tpot_ms) == (500, None)
+    assert {name: limits.ttft_ms for name, limits in model.slo_classes.items()} == {"batch": 60000}
     assert (model.policy.name, model.local_prefill_tokens) == ("least_requests", 64)
     (instance,) = model.instances
     assert (instance.url, instance.role, instance.pool) == ("http://10.0.0.1:8000", Role.MIXED, "main")

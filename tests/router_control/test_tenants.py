@@ -10,7 +10,7 @@ import pytest
 from pointsman.api.router_config import RouterConfig
 from pointsman.core.slo import Slo
 from pointsman.router.refusals import BadRequestError, ForbiddenError, UnauthorizedError
-from pointsman.router.tenants import Objectives, Tenants
+from pointsman.router.tenants import Objectives, Tenant, Tenants
 
 MakeConfig = Callable[..., RouterConfig]
 
@@ -185,3 +185,31 @@ def test_values_of_another_kind_are_refused(tenants: Tenants, header: str, value
     with pytest.raises(BadRequestError) as caught:
         tenants.objectives({header.encode(): value}, product, DEFAULT)
     assert caught.value.path == header
+
+
+CLASSES = {b"batch": Slo(ttft_s=60.0, tpot_s=0.5), b"chat": Slo(ttft_s=0.001), b"free": Slo()}
+NAMED: dict[str, tuple[Slo, dict[bytes, bytes], Slo]] = {
+    "a class": (Slo(), {b"x-llm-d-inference-objective": b"batch"}, CLASSES[b"batch"]),
+    "without limits": (Slo(), {b"x-llm-d-inference-objective": b"free"}, Slo()),
+    "an unknown one": (Slo(), {b"x-llm-d-inference-objective": b"nobody"}, Slo(9.0, 9.0)),
+    "none": (Slo(), {}, Slo(9.0, 9.0)),
+    "a limit beside": (
+        Slo(),
+        {b"x-llm-d-inference-objective": b"batch", b"x-slo-tpot-ms": b"100"},
+        Slo(ttft_s=60.0, tpot_s=0.1),
+    ),
+    "tighter than the tenant may": (
+        Slo(ttft_s=0.2, tpot_s=0.02),
+        {b"x-llm-d-inference-objective": b"chat"},
+        Slo(ttft_s=0.2),
+    ),
+}
+
+
+@pytest.mark.parametrize(("floor", "headers", "wanted"), NAMED.values(), ids=NAMED)
+def test_classes_have_limits_of_their_own(
+    make_config: MakeConfig, floor: Slo, headers: dict[bytes, bytes], wanted: Slo
+) -> None:
+    tenants = Tenants(make_config(), lambda _: None)
+    asked = tenants.objectives(headers, Tenant("", slo_floor=floor), Slo(9.0, 9.0), CLASSES)
+    assert asked.slo == wanted

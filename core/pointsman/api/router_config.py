@@ -203,6 +203,8 @@ class ModelConfig(Section):
     """Prompts that are surely longer are refused by the router. 0: the engines decide."""
     slo: SloConfig = SloConfig()
     """Of requests that ask for nothing else."""
+    slo_classes: dict[Name, SloConfig] = Field(default_factory=dict)
+    """Of requests that name the class in `x-llm-d-inference-objective`; what is absent is as above."""
     policy: Annotated[PolicyConfig, BeforeValidator(_policy)] = PolicyConfig()
     local_prefill_tokens: Annotated[int, Field(ge=0)] = 256
     """A prompt of which no more than this is not cached skips the prefill pool where capabilities allow."""

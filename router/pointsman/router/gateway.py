@@ -173,7 +173,7 @@ class Gateway:
             prompt = self._read_prompt(call, model, tenant)
             objectives = None
             if admission.asks:
-                objectives = self._tenants.objectives(head.headers, tenant, model.slo)
+                objectives = self._tenants.objectives(head.headers, tenant, model.slo, model.slo_classes)
             self._check_room(tenant)
         except (RefusalError, OverloadedError) as error:
             self._refuse(client, head, self._refusal(error))

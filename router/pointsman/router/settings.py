@@ -21,6 +21,8 @@ class ServedModel:
     context_tokens: int
     """Longest prompt plus answer. 0: unknown."""
     slo: Slo
+    slo_classes: Mapping[bytes, Slo]
+    """Limits by the name in `x-llm-d-inference-objective`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +119,16 @@ def engine_timeouts(timeouts: TimeoutsConfig) -> Timeouts:
 
 def _served(model: ModelConfig) -> list[tuple[str, ServedModel]]:
     slo = Slo(ttft_s=_seconds(model.slo.ttft_ms), tpot_s=_seconds(model.slo.tpot_ms))
-    base = ServedModel(model.name, model.name, model.context_tokens, slo)
+    classes = {
+        name.encode(): Slo(
+            ttft_s=_seconds(limits.ttft_ms) or slo.ttft_s, tpot_s=_seconds(limits.tpot_ms) or slo.tpot_s
+        )
+        for name, limits in model.slo_classes.items()
+    }
+    base = ServedModel(model.name, model.name, model.context_tokens, slo, classes)
     served = [(name, base) for name in (model.name, *model.aliases)]
     served += [
-        (adapter, ServedModel(adapter, model.name, model.context_tokens, slo))
+        (adapter, ServedModel(adapter, model.name, model.context_tokens, slo, classes))
         for adapter in sorted(adapters_of(model))
     ]
     return served

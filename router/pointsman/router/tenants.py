@@ -18,6 +18,7 @@ Headers = Mapping[bytes, bytes]
 IDENTIFIER = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 REMEMBERED_PEERS = 4096
 
+NO_CLASSES: Mapping[bytes, Slo] = {}
 OBJECTIVE_HEADERS = frozenset(
     (
         b"x-session-id",
@@ -165,8 +166,12 @@ class Tenants:
         mapped = getattr(address, "ipv4_mapped", None) or address
         return any(mapped in network for network in self._proxies)
 
-    def objectives(self, headers: Headers, tenant: Tenant, default: Slo) -> Objectives:
+    def objectives(
+        self, headers: Headers, tenant: Tenant, default: Slo, classes: Mapping[bytes, Slo] = NO_CLASSES
+    ) -> Objectives:
         """What the headers ask for, clamped to the tenant's ceilings; `default` where they ask for no limits.
+
+        A request that names one of `classes` has its limits in place of the default, no tighter than the tenant's floor.
 
         Raises BadRequestError naming the header whose value is not of its kind.
         """
@@ -174,6 +179,8 @@ class Tenants:
             return Objectives(default)
         ttft_s = self._limit(headers, (b"x-slo-ttft-ms", b"x-llm-d-slo-ttft-ms"), tenant.slo_floor.ttft_s)
         tpot_s = self._limit(headers, (b"x-slo-tpot-ms", b"x-llm-d-slo-tpot-ms"), tenant.slo_floor.tpot_s)
+        if classes and (named := classes.get(headers.get(b"x-llm-d-inference-objective", b""))) is not None:
+            default = _no_tighter(named, tenant.slo_floor)
         slo = default
         if ttft_s is not None or tpot_s is not None:
             slo = Slo(
@@ -213,6 +220,14 @@ class Tenants:
             self._count_clamped(name.decode())
             return tenant.max_priority
         return asked
+
+
+def _no_tighter(slo: Slo, floor: Slo) -> Slo:
+    return Slo(_later(slo.ttft_s, floor.ttft_s), _later(slo.tpot_s, floor.tpot_s))
+
+
+def _later(limit_s: float | None, floor_s: float | None) -> float | None:
+    return limit_s if limit_s is None or floor_s is None else max(limit_s, floor_s)
 
 
 def _milliseconds(headers: Headers, name: bytes) -> float | None:

@@ -166,6 +166,10 @@ def _model(service: ModelService) -> ModelConfig:
         aliases=spec.model.aliases,
         context_tokens=spec.model.context_tokens,
         slo=SloConfig(ttft_ms=spec.slo.ttft_ms, tpot_ms=spec.slo.tpot_ms),
+        slo_classes={
+            slo_class.name: SloConfig(ttft_ms=slo_class.ttft_ms, tpot_ms=slo_class.tpot_ms)
+            for slo_class in spec.slo.classes
+        },
         policy=PolicyConfig(name=spec.routing.policy.name, parameters=spec.routing.policy.parameters),
         local_prefill_tokens=spec.routing.local_prefill_tokens,
         instances=(),
