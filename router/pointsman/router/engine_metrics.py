@@ -7,6 +7,7 @@ metric that vanished is not zero.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 
 RUNNING = (b"vllm:num_requests_running", b"sglang:num_running_reqs")
 WAITING = (b"vllm:num_requests_waiting", b"sglang:num_queue_reqs")
@@ -46,11 +47,13 @@ def read_report(page: bytes) -> EngineReport:
 
 def _whole(page: bytes, names: Sequence[bytes]) -> int | None:
     values = _values(page, names)
-    return int(sum(values)) if values else None
+    total = sum(values)
+    return int(total) if values and isfinite(total) else None
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    mean = sum(values) / len(values) if values else inf
+    return mean if isfinite(mean) else None
 
 
 def _values(page: bytes, names: Sequence[bytes]) -> list[float]:
