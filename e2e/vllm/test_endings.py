@@ -1,12 +1,11 @@
 """Real vLLM still ends as was recorded of it."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from contract.endings import ENDINGS, STOPPED_BEHIND_THE_ROUTER, stopped
+from contract.endings import ENDINGS, stopped_behind
 from contract.suite import recorded
 from realengine.endings import doomed, specs
 from realengine.engine import EngineSpec, RealEngine, running
@@ -31,8 +30,7 @@ async def test_vllm_ends_as_was_recorded(name: str, ended: dict[str, RealEngine]
 async def test_a_stopped_engine_is_a_failure_through_the_router(
     ended: dict[str, RealEngine], artefacts: Path
 ) -> None:
-    """Its error event and [DONE] are an error event and no [DONE]."""
     engine = doomed(ended[BEHIND])
     with routing([Backend(engine.url)], artefacts) as router:
-        found = await stopped(replace(engine, url=router.url))
-    assert found["stopped: the stream"] == STOPPED_BEHIND_THE_ROUTER
+        found = await stopped_behind(router.url, engine)
+    assert found == {"looks like a success": False, "tells": True}

@@ -1,12 +1,11 @@
 """The simulated engine ends as vLLM did when it was recorded, but for the differences that are listed."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from contract.differences import DIFFERENCES
-from contract.endings import ENDINGS, GRACE_S, STOPPED_BEHIND_THE_ROUTER, stopped
+from contract.endings import ENDINGS, GRACE_S, stopped_behind
 from contract.simulated import doomed
 from contract.suite import recorded
 from realengine.router import Backend, routing
@@ -29,5 +28,5 @@ async def test_simulated_engine_ends_as_vllm_did(name: str, tmp_path: Path) -> N
 async def test_a_stopped_engine_is_a_failure_through_the_router(tmp_path: Path) -> None:
     """Its error event and [DONE] are an error event and no [DONE]."""
     with doomed(tmp_path, "stopped", grace_s=0) as engine, routing([Backend(engine.url)], tmp_path) as router:
-        found = await stopped(replace(engine, url=router.url))
-    assert found["stopped: the stream"] == STOPPED_BEHIND_THE_ROUTER
+        found = await stopped_behind(router.url, engine)
+    assert found == {"looks like a success": False, "tells": True}

@@ -11,10 +11,6 @@ DIFFERENCES: dict[tuple[str, str], str] = {
     ("endings", "draining: completion"): DRAINING,
     ("endings", "draining: streamed completion"): DRAINING,
     ("endings", "draining: health"): DRAINING,
-    (
-        "endings",
-        "stopped, its first process told: the stream",
-    ): "it is one process, and ends; vLLM's first process waits for clients to leave while nothing computes any more",
     ("transfer", "a second pull of the same blocks"): MEMORY,
     ("transfer", "a pull after the lease has ended"): MEMORY,
     ("transfer", "a pull of blocks under another request's name"): MEMORY,

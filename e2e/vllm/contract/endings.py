@@ -8,7 +8,7 @@ import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -25,6 +25,8 @@ NOTICED_S = 0.5
 """Until it has taken notice."""
 SILENCE_S = 6.0
 """Without a byte: it will not end the stream by itself."""
+FINISHES_S = 60.0
+"""Without a byte, where it will: a busy machine may take its time."""
 ASKED_S = 30.0
 
 
@@ -50,6 +52,14 @@ class Stream:
     token_ids: list[int]
     events: list[str]
 
+    def unfinished(self) -> Observation:
+        """What a stopped engine's stream is, however it ends. vLLM's ends with an error event or the finish reason
+        `abort`, both before `[DONE]`, or falls silent: which of its processes ends first makes the difference.
+        """
+        seen = self.observed()
+        succeeded = seen["finish_reason"] in ("stop", "length")
+        return {"all tokens": seen["all tokens"], "looks like a success": succeeded}
+
     def observed(self) -> Observation:
         last = [json.loads(event) for event in self.events if event != DONE][-1]
         return {
@@ -61,12 +71,14 @@ class Stream:
 
 
 @asynccontextmanager
-async def streaming(doomed: Doomed) -> AsyncIterator[tuple[Stream, Callable[[], Awaitable[str]]]]:
+async def streaming(
+    doomed: Doomed, silence_s: float = SILENCE_S
+) -> AsyncIterator[tuple[Stream, Callable[[], Awaitable[str]]]]:
     """A stream under way, and what reads it to its end and says which that was."""
     stream = Stream(Engines.fresh(101), [], [])
     body = completion(stream.prompt, TOKENS, stream=True, return_token_ids=True)
     async with (
-        httpx.AsyncClient(base_url=doomed.url, timeout=SILENCE_S) as client,
+        httpx.AsyncClient(base_url=doomed.url, timeout=silence_s) as client,
         client.stream("POST", COMPLETIONS, json=body) as response,
     ):
         lines = response.aiter_lines()
@@ -119,7 +131,7 @@ async def asked(doomed: Doomed, path: str, body: Any) -> Observation:
 
 async def draining(doomed: Doomed) -> dict[str, Observation]:
     """SIGTERM with time to finish."""
-    async with streaming(doomed) as (stream, rest):
+    async with streaming(doomed, FINISHES_S) as (stream, rest):
         doomed.signal_first(signal.SIGTERM)
         reading = asyncio.ensure_future(rest())
         await asyncio.sleep(NOTICED_S)
@@ -142,16 +154,16 @@ async def stopped(doomed: Doomed) -> dict[str, Observation]:
     """SIGTERM without time to finish, to every process of the engine's."""
     async with streaming(doomed) as (stream, rest):
         doomed.signal_all(signal.SIGTERM)
-        ended = await rest()
-    return {"stopped: the stream": {"how": ended, **stream.observed()}}
+        await rest()
+    return {"stopped: the stream": stream.unfinished()}
 
 
 async def first_stopped(doomed: Doomed) -> dict[str, Observation]:
     """SIGTERM without time to finish, to the first process alone."""
     async with streaming(doomed) as (stream, rest):
         doomed.signal_first(signal.SIGTERM)
-        ended = await rest()
-    return {"stopped, its first process told: the stream": {"how": ended, **stream.observed()}}
+        await rest()
+    return {"stopped, its first process told: the stream": stream.unfinished()}
 
 
 async def killed(doomed: Doomed) -> dict[str, Observation]:
@@ -176,11 +188,14 @@ ENDINGS: dict[str, Ending] = {
     "killed": Ending(killed, graceful=False),
 }
 
-STOPPED_BEHIND_THE_ROUTER = {
-    "how": "ends",
-    "all tokens": False,
-    "finish_reason": None,
-    "error": True,
-    "done": False,
-}
-"""What the router's client sees of a stream whose engine is stopped."""
+
+async def stopped_behind(router_url: str, doomed: Doomed) -> Observation:
+    """What a router's client sees of a stream whose engine is stopped. Silent: the router has not given it up yet."""
+    async with streaming(replace(doomed, url=router_url)) as (stream, rest):
+        doomed.signal_all(signal.SIGTERM)
+        ended = await rest()
+        seen = stream.observed()
+        return {
+            "looks like a success": seen["done"] or seen["finish_reason"] is not None,
+            "tells": seen["error"] or ended == "falls silent",
+        }
