@@ -282,6 +282,9 @@ class RouterApp:
         settings = settings_of(config)
         logging.getLogger("pointsman").setLevel(config.log_level.upper())
         self._brain.rules = rules_of(config, self._in_force, self._brain.rules)
+        served = [name for model in config.models for name in names_of(model)]
+        if self._public is None or served != [n for model in self._in_force.models for n in names_of(model)]:
+            log.info("models: %s", ", ".join(served) or "none yet")
         self._in_force = config
         self._metrics.add_models(model.name for model in config.models)
         self._tenants.apply(config)
@@ -290,7 +293,6 @@ class RouterApp:
             self._public.limits = settings.limits
             self._public.timeouts = settings.client_timeouts
         self._watch.apply(self._fleet, config)
-        log.info("models: %s", ", ".join(name for model in config.models for name in names_of(model)))
 
     async def _tend(self) -> None:
         while True:
