@@ -6,10 +6,13 @@ collection are the cluster's own here.
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from e2e.cluster import binaries, modules
 from e2e.cluster.cluster import eventually
 from e2e.cluster.commands import CommandError
 from e2e.cluster.local import LocalCluster
@@ -139,10 +142,19 @@ class ByHand:
         ]
 
 
+def served(plane: LocalCluster) -> bool:
+    try:
+        plane.kubectl("get", f"{SERVICES},{POOLS},leaderworkersets", "--all-namespaces")
+    except CommandError:
+        return False
+    return True
+
+
 @pytest.fixture(scope="module")
 def plane(control_plane: LocalCluster) -> LocalCluster:
-    control_plane.apply(*definitions())
-    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    lws = modules.source_of(*modules.LEADER_WORKER_SET) / "config" / "crd" / "bases"
+    control_plane.apply(*definitions(), *(yaml.safe_load(file.read_text()) for file in lws.glob("*.yaml")))
+    eventually(lambda: served(control_plane), "the definitions are not served")
     control_plane.add_fake_nodes(3, gpus=8)
     return control_plane
 
@@ -298,3 +310,62 @@ def test_what_the_api_server_refuses_is_an_error_of_that_write_only(hand: ByHand
     hand.apply(bad)
     with pytest.raises(CommandError, match="99999"):
         hand.settle()
+
+
+GOLDEN = sorted((binaries.PROJECT / "tests" / "controller" / "golden").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", GOLDEN, ids=lambda file: file.stem)
+def test_the_api_server_takes_every_object_that_is_built(plane: LocalCluster, file: Path) -> None:
+    built = list(yaml.safe_load_all(file.read_text()))
+    items = json.dumps({"apiVersion": "v1", "kind": "List", "items": built})
+    told = plane.kubectl(
+        "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", stdin=items
+    )
+    assert told.count("serverside-applied") == len(built)
+
+
+@pytest.mark.long
+def test_a_horizontal_autoscaler_takes_over_and_keeps_the_number(hand: ByHand) -> None:
+    scaled = spec()
+    del scaled["pools"][0]["replicas"]
+    scaled["pools"][0]["autoscaling"] = {"minReplicas": 1, "maxReplicas": 5}
+    hand.apply(scaled)
+    hand.settle()
+    assert hand.one("ipool", "llama-main")["spec"]["replicas"] == 1
+    # Below its own least an autoscaler acts without metrics, which nothing serves here.
+    hand.kubectl(
+        "create",
+        "-f",
+        "-",
+        stdin=json.dumps(
+            {
+                "apiVersion": "autoscaling/v2",
+                "kind": "HorizontalPodAutoscaler",
+                "metadata": {"name": "llama"},
+                "spec": {
+                    "scaleTargetRef": {
+                        "apiVersion": names.API_VERSION,
+                        "kind": "InstancePool",
+                        "name": "llama-main",
+                    },
+                    "minReplicas": 3,
+                    "maxReplicas": 5,
+                    "metrics": [
+                        {
+                            "type": "Resource",
+                            "resource": {
+                                "name": "cpu",
+                                "target": {"type": "Utilization", "averageUtilization": 60},
+                            },
+                        }
+                    ],
+                },
+            }
+        ),
+    )
+    eventually(lambda: hand.one("ipool", "llama-main")["spec"]["replicas"] == 3, "it does not scale")
+    hand.apply({**scaled, "engine": {**scaled["engine"], "args": ["--speed=2"]}})
+    hand.settle()
+    assert hand.one("ipool", "llama-main")["spec"]["replicas"] == 3
+    assert len(hand.serving()) == 3
