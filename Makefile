@@ -45,6 +45,11 @@ bench-dataplane-memory: $(STAMP) ## is our memory flat over ten minutes at 1,000
 bench-replay: $(STAMP) ## a trace on 4 prefill + 4 decode and on 8 mixed instances, side by side (TRACE=FILE ARGS=...)
 	PYTHONPATH=bench $(BIN)/python -m replay $(TRACE) $(ARGS)
 
+# Hours on two cores; what has run is remembered in build/decisions.
+bench-decisions: $(STAMP) ## experiments on decisions: capacity, peers, queue orders (DATA=DIR, EXPERIMENTS=...)
+	for experiment in $(or $(EXPERIMENTS),capacity peers ranking dynamo plots); do \
+	    PYTHONPATH=bench $(BIN)/python -m decisions $$experiment --data $(DATA) $(ARGS) || exit 1; done
+
 # It dies with make, so that the cluster does too.
 WITH_MAKE = exec setpriv --pdeathsig TERM
 

@@ -7,20 +7,22 @@ import argparse
 from pathlib import Path
 
 from decisions import capacity, dynamo_agreement, peers, ranking
+from decisions.plots import draw_all
 from decisions.runs import runs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Experiments on decisions.")
-    parser.add_argument("experiment", choices=("capacity", "peers", "ranking", "dynamo"))
+    parser.add_argument("experiment", choices=("capacity", "peers", "ranking", "dynamo", "plots"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="Simulations at a time.")
     parser.add_argument("--seeds", type=int, default=len(peers.SEEDS), help="Runs of each case of `peers`.")
     arguments = parser.parse_args()
+    if arguments.experiment == "plots":
+        print(*draw_all(), sep="\n")
+        return
     if arguments.experiment in ("ranking", "dynamo"):
-        measure = ranking.rank if arguments.experiment == "ranking" else dynamo_agreement.agree
-        for row in measure(arguments.data):
-            print(row, flush=True)
+        (ranking.rank if arguments.experiment == "ranking" else dynamo_agreement.agree)(arguments.data)
         return
     with runs(arguments.jobs) as pool:
         if arguments.experiment == "capacity":

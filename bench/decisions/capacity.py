@@ -25,6 +25,8 @@ BASELINES = (
 )  # fmt: skip
 """`session` is left out: no public trace names sessions."""
 NEEDS_PREFIXES = {"prefix_affinity"}
+LOWEST_SHARE = 1000
+"""Of the first guess, where the search gives up: some limits cannot be met at any rate."""
 STEPS = 5
 """Halvings of a factor of two: the rate is found within 2%."""
 
@@ -149,6 +151,8 @@ def highest_rate(plan: SimulationPlan, part: Part, guess: float, runs: Runs) -> 
     else:
         while not holds(low := low / 2):
             high = low
+            if low < guess / LOWEST_SHARE:
+                raise ValueError(f"{plan.trace} on {plan.pools}: no rate keeps {WANTED:.0%} within the SLO")
     for _ in range(STEPS):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if holds(middle) else (low, middle)

@@ -50,7 +50,10 @@ Row = dict[str, float | str | int]
 
 
 def agree(data: Path) -> list[Row]:
-    rows = [_agree(data / "traces" / f"{name}.csv.gz", scale) for name, scale in TRACES.items()]
+    rows = []
+    for name, scale in TRACES.items():
+        rows.append(_agree(data / "traces" / f"{name}.csv.gz", scale))
+        print(rows[-1], flush=True)
     FILE.write_text(json.dumps(rows, indent=1) + "\n")
     return rows
 

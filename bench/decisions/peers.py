@@ -11,10 +11,12 @@ from decisions.runs import Result, Runs, attainment
 from pointsman.cli.simulation import SimulationPlan
 
 LOADS = (0.7, 0.9, 1.05)
-DELAYS = (0.0, 0.1)
-"""Seconds after which a router sees what the other did; with a delay there are two routers."""
-SEEDS = (1, 2)
-SPLITS = (2, 3, 4)
+STALE_S = 0.1
+"""After which a router sees what the other did; with a delay there are two routers."""
+APART_LOAD = 0.9
+"""At which stale views and split pools are tried."""
+SEEDS = (1,)
+SPLITS = (3, 4, 5, 6, 7)
 """Prefill instances of eight, the others decode."""
 SPLIT_POLICY = "least_tokens"
 FILE = Path("bench/decisions/peers.json")
@@ -29,7 +31,7 @@ def compare_peers(data: Path, runs: Runs, settings: tuple[Setting, ...], seeds: 
         setting = by_name.get((capacity.trace.removesuffix(".csv.gz"), capacity.pools))
         if setting is not None:
             rows += _compare(setting, capacity, data, runs, seeds)
-    FILE.write_text(json.dumps(rows, indent=1) + "\n")
+            FILE.write_text(json.dumps(rows, indent=1) + "\n")
     return rows
 
 
@@ -43,8 +45,10 @@ def _compare(
         for seed in seeds:
             for policy, tuned in capacity.tuned.items():
                 plan = plan_of(setting, measured, policy, int(tuned["chunk"]), rate, seed)
-                cases += [(policy, load, delay, replace(plan, view_delay=delay)) for delay in DELAYS]
-            if not setting.trace.startswith("mooncake"):
+                cases.append((policy, load, 0.0, plan))
+                if load == APART_LOAD:
+                    cases.append((policy, load, STALE_S, replace(plan, view_delay=STALE_S)))
+            if load == APART_LOAD and not setting.trace.startswith("mooncake"):
                 profile = setting.pools.partition(":")[2]
                 for prefills in SPLITS:
                     pools = f"{prefills}xprefill:{profile},{8 - prefills}xdecode:{profile}"
