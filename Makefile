@@ -7,7 +7,7 @@ WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay fuzz crds manifests lock cluster \
-        cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm
+        cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm test-parity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -95,6 +95,9 @@ clean: ## remove what was built here
 
 vllm-environment: $(STAMP) ## vLLM for the CPU and NIXL, in the user's cache (5 GB, once)
 	@PYTHONPATH=e2e/vllm $(BIN)/python -m realengine.environment
+
+test-parity: $(STAMP) ## latencies of the same trace live and simulated agree (four minutes)
+	@$(BIN)/python -m pytest e2e/parity -s $(ARGS)
 
 test-vllm: $(STAMP) ## two real vLLM engines on the CPU: contract, router in front
 	-@$(MAKE) --no-print-directory vllm-environment

@@ -68,7 +68,7 @@ class DecodeBatch:
         self._members[request] = None
         self.size += 1
         self.context_tokens += request.own_computed
-        if request.block_hash is not None:
+        if request.caches_answer:
             self._hashed += 1
         self._enter_phase(request)
         self._await_end(request)
@@ -82,7 +82,7 @@ class DecodeBatch:
         self._count(phase, -1)
         self.size -= 1
         self.context_tokens -= computed
-        if request.block_hash is not None:
+        if request.caches_answer:
             self._hashed -= 1
         request.own_computed, request.own_generated = computed, generated
         request.clock, request.place = None, -1
@@ -171,7 +171,7 @@ class DecodeBatch:
                 if iteration + later > last:
                     return
                 for request in phase:
-                    if request.block_hash is not None:
+                    if request.caches_answer:
                         yield request
 
     def fills_next(self, limit: int) -> int | None:

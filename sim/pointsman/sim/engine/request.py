@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from pointsman.sim.engine.blocks import CachedBlock
+
+UNLIMITED: Final = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class EngineRequest:
         "clock",
         "finished_ps",
         "first_token_ps",
+        "hash_blocks",
+        "hashes",
         "hold_kv",
         "joined",
         "number",
@@ -74,6 +79,10 @@ class EngineRequest:
         """>= 1."""
         self.block_hash = block_hash
         """Hash of full block i of prompt and output, covering everything before it. None: not cacheable."""
+        self.hash_blocks = 1
+        """Blocks in a row that one hash stands for."""
+        self.hashes = UNLIMITED
+        """How many hashes there are."""
         self.priority = priority
         """Lower runs first, as in vLLM."""
         self.pull = pull
@@ -104,6 +113,16 @@ class EngineRequest:
         """Reading of the clock at which decoding stood at `own_computed` and `own_generated`."""
         self.place = -1
         """Its place in the order of joining; -1 while it does not decode."""
+
+    @property
+    def caches_answer(self) -> bool:
+        """Whether blocks that its answer fills can be found by others."""
+        return self.block_hash is not None and self.hashes == UNLIMITED
+
+    @property
+    def plain_blocks(self) -> int:
+        """Blocks it holds that nobody can find."""
+        return self.blocks - len(self.cached_blocks) * self.hash_blocks
 
     @property
     def computed_tokens(self) -> int:

@@ -93,7 +93,8 @@ class Scheduler:
 
     def free(self, request: EngineRequest) -> None:
         """Give back the blocks of a request that is in no queue and in no batch."""
-        self.pool.free(request.cached_blocks, request.blocks - len(request.cached_blocks))
+        stale = request.block_hash is not None and not request.caches_answer
+        self.pool.free(request.cached_blocks, request.plain_blocks, stale=stale)
         request.cached_blocks = []
         request.blocks = 0
 
@@ -224,24 +225,26 @@ class Scheduler:
         known = request.known_tokens
         if self._prefix_caching and request.block_hash is not None:
             # At least one token is computed, for its logits.
-            cached = self.pool.match(request.block_hash, (known - 1) // self._block_size)
-        have = len(cached) * self._block_size
+            whole = (known - 1) // (self._block_size * request.hash_blocks)
+            cached = self.pool.match(request.block_hash, min(whole, request.hashes))
+        shared = len(cached) * request.hash_blocks
+        have = shared * self._block_size
         pull = request.pull if request.preemptions == 0 else None
         pulled = max(0, min(pull.tokens, request.prompt_tokens) - have) if pull is not None else 0
-        idle = sum(block.references == 0 for block in cached)
+        idle = sum([block.blocks for block in cached if block.references == 0])
         available = self.pool.available - idle
         # KV that waits can't be preempted: what it still needs must be there when all that runs has ended.
         reserved = self._reserved() if pulled else 0
-        if self.blocks_of(known) - len(cached) > available - reserved:
+        if self.blocks_of(known) - shared > available - reserved:
             return False
         tokens = pulled or min(known - have, plan.budget)
-        more = self.blocks_of(have + tokens) - len(cached)
+        more = self.blocks_of(have + tokens) - shared
         self._waiting.popleft()
         self.pool.share(cached)
         self.pool.take(more)
         request.cached_blocks = cached
         request.own_computed = have
-        request.blocks = len(cached) + more
+        request.blocks = shared + more
         if request.preemptions == 0:
             self._count_lookup(request, have)
         if pull is not None and pulled:
@@ -311,10 +314,12 @@ class Scheduler:
         """Let others find its blocks that are full now, or the first `at_most` of them."""
         if request.block_hash is None or not self._prefix_caching:
             return
-        first, full = len(request.cached_blocks), request.computed_tokens // self._block_size
+        first = len(request.cached_blocks)
+        full = request.computed_tokens // (self._block_size * request.hash_blocks)
+        full = min(full, request.hashes)
         if at_most is not None:
             full = min(full, at_most)
         if first < full:
-            self.pool.remember(request.cached_blocks, request.block_hash, full)
+            self.pool.remember(request.cached_blocks, request.block_hash, full, request.hash_blocks)
             if self.on_cached is not None:
                 self.on_cached(request, first, full)

@@ -198,7 +198,10 @@ class Simulation:
         leg.priority = -life.view.priority
         leg.then = then
         if life.prefix:
-            leg.block_hash = _block_hash(life, node.engine.block_size)
+            # By the trace's blocks: what lies behind the last whole one is the request's own.
+            leg.block_hash = life.prefix.__getitem__
+            leg.hash_blocks = HASH_BLOCK_TOKENS // node.engine.block_size
+            leg.hashes = min(len(life.prefix), life.prompt_tokens // HASH_BLOCK_TOKENS)
         if part is Part.PREFILL:
             leg.hold_kv = True
         elif life.source is not None:
@@ -457,17 +460,3 @@ class Simulation:
             self._stopped,
             self._routers.explanations,
         )
-
-
-def _block_hash(life: Life, block_tokens: int) -> Callable[[int], int]:
-    """Hashes of the engine's blocks from the trace's: what lies behind the last whole one is the request's own."""
-    prefix, per_hash = life.prefix, HASH_BLOCK_TOKENS // block_tokens
-    shared = min(len(prefix), life.prompt_tokens // HASH_BLOCK_TOKENS) * per_hash
-    own = -1 - (life.index << 24)
-
-    def block_hash(block: int) -> int:
-        if block < shared:
-            return prefix[block // per_hash] * per_hash + block % per_hash
-        return own - block
-
-    return block_hash
