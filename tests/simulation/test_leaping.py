@@ -46,7 +46,7 @@ def workloads(draw: st.DrawFn) -> list[TraceRequest]:
     for _ in range(draw(st.integers(1, 25))):
         at_s += draw(st.sampled_from((0.0, 0.0, 0.013, 0.1, 0.7, 3.0)))
         prompt = draw(st.integers(1, 1900))
-        ids = tuple(draw(st.lists(st.integers(0, 3), max_size=prompt // 512 + 1)))
+        ids = tuple(draw(st.lists(st.integers(0, 4), max_size=prompt // 512 + 1, unique=True)))
         requests.append(
             TraceRequest(
                 at_s,
@@ -104,7 +104,7 @@ def outcome(result: SimulationResult) -> object:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(workloads(), clusters())
 def test_leaping_and_stepping_agree(requests: list[TraceRequest], cluster: dict[str, Any]) -> None:
     results = [

@@ -85,6 +85,8 @@ class Simulation:
         )
         self._changes: list[InstanceChange] = sorted(options.changes, key=lambda change: change.at_s)
         self._now_ps = 0
+        self._turn = NO_MORE
+        """While runs end: whose run it is. Else all that end now have ended."""
         self._offered = 0
         self._retries = 0
         self._stopped = False
@@ -123,7 +125,9 @@ class Simulation:
             node = self._nodes[number]
             if node.version == version:
                 self._now_ps = now_ps
+                self._turn = number
                 self._end_run(node)
+                self._turn = NO_MORE
             return
         self._now_ps = now_ps
         if kind == INSTANCE_WAKES:
@@ -251,7 +255,8 @@ class Simulation:
         if engine is None or run.iterations == 1:
             return
         end_ps = run.end_ps
-        engine.cut(run, self._now_ps)
+        # An iteration that ends just now has made way for the next one where stepping would have had its turn by now.
+        engine.cut(run, self._now_ps + (node.number < self._turn))
         if run.end_ps != end_ps:
             node.version += 1
             heappush(self._queue, (run.end_ps, RUN_ENDS, node.number, node.version))
