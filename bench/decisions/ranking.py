@@ -22,7 +22,7 @@ from pointsman.sim.simulation.node import Node
 from pointsman.sim.workload.request import measure_extent
 
 REQUESTS = 2000
-RATES = (8.0, 16.0)
+RATES = (8.0, 16.0, 24.0)
 """Requests per second; 0: all at once."""
 TAUS = (0.24, 0.54, 0.74, 1.0)
 MODEL = "Meta-Llama-3-8B-Instruct"
