@@ -7,7 +7,7 @@ WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay fuzz crds manifests lock cluster \
-        cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm test-parity
+        bench-operator cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm test-parity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -49,6 +49,9 @@ bench-replay: $(STAMP) ## a trace on 4 prefill + 4 decode and on 8 mixed instanc
 bench-decisions: $(STAMP) ## experiments on decisions: capacity, peers, queue orders (DATA=DIR, EXPERIMENTS=...)
 	for experiment in $(or $(EXPERIMENTS),capacity peers ranking dynamo plots); do \
 	    PYTHONPATH=bench $(BIN)/python -m decisions $$experiment --data $(DATA) $(ARGS) || exit 1; done
+
+bench-operator: $(STAMP) cluster-build ## the operator with 500 ModelServices and 2,000 pools (ARGS=--help)
+	PYTHONPATH=bench $(BIN)/python -m controller $(ARGS)
 
 # It dies with make, so that the cluster does too.
 WITH_MAKE = exec setpriv --pdeathsig TERM

@@ -182,6 +182,9 @@ class ControlPlane:
                 f"--service-account-private-key-file={self._folder / 'service-accounts.key'}",
                 f"--root-ca-file={self._certificate}",
                 "--leader-elect=false",
+                # Its own limit of 20 requests a second makes thousands of Deployments a matter of many minutes.
+                "--kube-api-qps=300",
+                "--kube-api-burst=600",
                 # A node that is killed is noticed in seconds, as the tests cannot wait for the usual 40.
                 "--node-monitor-period=1s",
                 "--node-monitor-grace-period=12s",

@@ -98,6 +98,14 @@ def write_kubeconfig(path: Path, server: str, token: str, authority: bytes | Non
     return path
 
 
+def direct_kubeconfig(path: Path, cluster: LocalCluster, token: str) -> Path:
+    """Straight to the API server."""
+    described = json.loads(Path(cluster.environment["KUBECONFIG"]).read_text())["clusters"][0]["cluster"]
+    return write_kubeconfig(
+        path, described["server"], token, described["certificate-authority-data"].encode()
+    )
+
+
 class Operator:
     """One replica, which can be started again and again."""
 

@@ -141,8 +141,9 @@ async def run_kopf(
 
 
 def quiet_kopf() -> None:
-    """Kopf tells each handled event on INFO; that is what our own logs do."""
+    """Let it not tell each handled event, which is what our own logs do, nor that its thread gets no signals."""
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 
 
 def _selector(resource: Resource) -> tuple[str, str, str]:
