@@ -72,6 +72,10 @@ test-cluster: $(STAMP) cluster-build ## tests on a cluster of this machine's own
 test-cluster-full: $(STAMP) cluster-build ## the same and the long ones: twenty starts and ends, kills half way up
 	@$(WITH_MAKE) $(BIN)/python -m pytest e2e/cluster $(ARGS)
 
+.PHONY: walkthrough
+walkthrough: $(STAMP) cluster-build ## play docs/quickstart-kubernetes.md on a cluster, and write it again
+	@$(WITH_MAKE) env POINTSMAN_WRITE_WALKTHROUGH=1 $(BIN)/python -m pytest e2e/cluster/tests/test_walkthrough.py $(ARGS)
+
 # The corpus is replayed by `make test`, without the fuzzer.
 TARGET  ?= response request body events metrics
 SECONDS ?= 60

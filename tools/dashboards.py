@@ -11,7 +11,7 @@ WIDTH = 24
 HEIGHT = 8
 SCHEMA_VERSION = 39  # Grafana 10.2 and newer migrate from it by themselves
 
-# Every series of a router; `model` narrows those that have it.
+# Every series of a router, or of an operator; `model` narrows those that have it.
 ROUTER = 'namespace=~"$namespace",job=~"$job"'
 MODEL = f'{ROUTER},model=~"$model"'
 RATE = "$__rate_interval"
@@ -40,9 +40,9 @@ def rate(metric: str, by: str, where: str = MODEL) -> str:
     return f"sum by ({by}) (rate({metric}{{{where}}}[{RATE}]))"
 
 
-def quantiles(metric: str) -> list[tuple[str, str]]:
+def quantiles(metric: str, where: str = MODEL) -> list[tuple[str, str]]:
     return [
-        (f"histogram_quantile({share}, {rate(metric + '_bucket', 'le')})", name)
+        (f"histogram_quantile({share}, {rate(metric + '_bucket', 'le', where)})", name)
         for share, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"))
     ]
 
@@ -212,19 +212,144 @@ ROWS: Sequence[tuple[str, Sequence[Panel]]] = (
     ),
 )
 
+BY_RESOURCE = "{{resource}}"
+OPERATOR_ROWS: Sequence[tuple[str, Sequence[Panel]]] = (
+    (
+        "Reconciling",
+        (
+            Panel(
+                "Who leads",
+                [(f"max by (pod) (pointsman_operator_leader{{{ROUTER}}})", "{{pod}}")],
+                limits={"min": 0},
+            ),
+            Panel(
+                "Passes",
+                [
+                    (
+                        rate("pointsman_operator_reconciles_total", "kind, outcome", ROUTER),
+                        "{{kind}} {{outcome}}",
+                    )
+                ],
+                "ops",
+            ),
+            Panel("Objects that are due", [(f"sum(pointsman_operator_queue{{{ROUTER}}})", "due")]),
+            Panel(
+                "Duration of a pass",
+                quantiles("pointsman_operator_reconcile_seconds", ROUTER),
+                "s",
+                "API calls included.",
+            ),
+            Panel("Due before a pass began", quantiles("pointsman_operator_queue_seconds", ROUTER), "s"),
+            Panel(
+                "Writes",
+                [
+                    (
+                        rate("pointsman_operator_writes_total", "verb, resource", ROUTER),
+                        "{{verb}} {{resource}}",
+                    )
+                ],
+                "ops",
+                "None where nothing changes.",
+            ),
+        ),
+    ),
+    (
+        "The API server, as the operator sees it",
+        (
+            Panel(
+                "Calls",
+                [(rate("pointsman_operator_api_calls_total", "verb, code", ROUTER), "{{verb}} {{code}}")],
+                "ops",
+            ),
+            Panel("Duration of calls", quantiles("pointsman_operator_api_call_seconds", ROUTER), "s"),
+            Panel(
+                "Objects known",
+                [(f"max by (resource) (pointsman_operator_cache_objects{{{ROUTER}}})", BY_RESOURCE)],
+            ),
+            Panel(
+                "Since anything was heard",
+                [(f"max by (resource) (pointsman_operator_cache_age_seconds{{{ROUTER}}})", BY_RESOURCE)],
+                "s",
+            ),
+            Panel(
+                "Since the last list",
+                [
+                    (
+                        f"max by (resource) (pointsman_operator_cache_listed_age_seconds{{{ROUTER}}})",
+                        BY_RESOURCE,
+                    )
+                ],
+                "s",
+            ),
+            Panel(
+                "Events that no watch told",
+                [(rate("pointsman_operator_cache_missed_total", "resource", ROUTER), BY_RESOURCE)],
+                "ops",
+            ),
+            Panel(
+                "Events told",
+                [(rate("pointsman_operator_cache_events_total", "resource", ROUTER), BY_RESOURCE)],
+                "ops",
+            ),
+            Panel(
+                "Lists",
+                [(rate("pointsman_operator_cache_lists_total", "resource", ROUTER), BY_RESOURCE)],
+                "ops",
+            ),
+            Panel(
+                "Failed lists and watches",
+                [(rate("pointsman_operator_cache_errors_total", "resource", ROUTER), BY_RESOURCE)],
+                "ops",
+            ),
+        ),
+    ),
+    (
+        "The operator itself",
+        (
+            Panel(
+                "CPU", [(f"sum by (pod) (rate(process_cpu_seconds_total{{{ROUTER}}}[{RATE}]))", "{{pod}}")]
+            ),
+            Panel(
+                "Memory", [(f"max by (pod) (process_resident_memory_bytes{{{ROUTER}}})", "{{pod}}")], "bytes"
+            ),
+        ),
+    ),
+)
+
+OPERATOR_VARIABLES = (
+    ("namespace", "label_values(pointsman_operator_leader, namespace)"),
+    ("job", 'label_values(pointsman_operator_leader{namespace=~"$namespace"}, job)'),
+)
 VARIABLES = (
     ("namespace", "label_values(pointsman_requests_in_flight, namespace)"),
     ("job", 'label_values(pointsman_requests_in_flight{namespace=~"$namespace"}, job)'),
     ("model", 'label_values(pointsman_requests_in_flight{namespace=~"$namespace",job=~"$job"}, model)'),
 )
+DASHBOARDS = {"router": (ROWS, VARIABLES), "operator": (OPERATOR_ROWS, OPERATOR_VARIABLES)}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
-def dashboard() -> dict[str, Any]:
-    """The router's dashboard as Grafana imports it."""
+def dashboard(name: str) -> dict[str, Any]:
+    """A dashboard as Grafana imports it. Raises KeyError."""
+    rows, variables = DASHBOARDS[name]
+    return {
+        "uid": f"pointsman-{name}",
+        "title": f"Pointsman: {name}",
+        "tags": ["pointsman", "llm"],
+        "schemaVersion": SCHEMA_VERSION,
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [_datasource_variable(), *(_variable(*each) for each in variables)]},
+        "panels": _panels(rows),
+    }
+
+
+def _panels(rows: Sequence[tuple[str, Sequence[Panel]]]) -> list[dict[str, Any]]:
     panels: list[dict[str, Any]] = []
     top = 0
-    for title, row in ROWS:
+    for title, row in rows:
         panels.append(
             {
                 "type": "row",
@@ -244,24 +369,11 @@ def dashboard() -> dict[str, Any]:
         top += HEIGHT
     for number, each in enumerate(panels, 1):
         each["id"] = number
-    return {
-        "uid": "pointsman-router",
-        "title": "Pointsman: router",
-        "tags": ["pointsman", "llm"],
-        "schemaVersion": SCHEMA_VERSION,
-        "editable": True,
-        "graphTooltip": 1,
-        "refresh": "30s",
-        "time": {"from": "now-1h", "to": "now"},
-        "templating": {
-            "list": [_datasource_variable(), *(_variable(name, query) for name, query in VARIABLES)]
-        },
-        "panels": panels,
-    }
+    return panels
 
 
-def rendered() -> str:
-    return json.dumps(dashboard(), indent=1) + "\n"
+def rendered(name: str) -> str:
+    return json.dumps(dashboard(name), indent=1) + "\n"
 
 
 def _place(left: int, top: int, width: int, height: int) -> dict[str, int]:
@@ -314,4 +426,5 @@ def _variable(name: str, query: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "router.json").write_text(rendered())
+    for name in DASHBOARDS:
+        (FOLDER / f"{name}.json").write_text(rendered(name))

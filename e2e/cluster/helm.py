@@ -1,6 +1,7 @@
 """The chart on a cluster: rendered, installed, tested, upgraded and removed by Helm, of either major."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -9,11 +10,13 @@ from typing import Any
 
 import yaml
 
-from e2e.cluster import binaries, commands
+from e2e.cluster import binaries, commands, images
 from e2e.cluster.cluster import Cluster
+from e2e.cluster.local import LocalCluster
 
 CHART = binaries.PROJECT / "charts" / "pointsman"
 MAJORS = ("helm-3", "helm-4")
+REDIS_IMAGE_VARIABLE = "POINTSMAN_REDIS_IMAGE"
 
 Values = Mapping[str, Any]
 
@@ -26,10 +29,22 @@ def command_of(major: str) -> Path:
     return binaries.build(major) / "helm"
 
 
-def for_image(image: str) -> dict[str, Any]:
-    """Values that make the chart run an image which the nodes have already."""
-    repository, _, tag = image.rpartition(":")
-    return {"repository": repository, "tag": tag, "pullPolicy": "Never"}
+def for_image(reference: str) -> dict[str, Any]:
+    """Values that make the chart run an image which the nodes have, or can pull."""
+    repository, _, tag = reference.rpartition(":")
+    return {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"}
+
+
+def images_on(cluster: Cluster) -> dict[str, Any]:
+    """Values that name the images of a cluster: those of a local one are given to its nodes, others pull the chart's Redis
+    or the one that POINTSMAN_REDIS_IMAGE names.
+    """
+    redis = os.environ.get(REDIS_IMAGE_VARIABLE, "")
+    if isinstance(cluster, LocalCluster):
+        archive = images.redis()
+        cluster.import_image(archive)
+        redis = archive.reference
+    return {"image": for_image(cluster.image), **({"redis": {"image": for_image(redis)}} if redis else {})}
 
 
 def render(

@@ -8,10 +8,11 @@ import os
 import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from e2e.cluster import binaries, local, requirements
+from e2e.cluster import binaries, helm, local, requirements
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.external import CurrentCluster, KindCluster
 from e2e.cluster.local import LocalCluster
@@ -71,6 +72,12 @@ def cluster(pytestconfig: pytest.Config, kubernetes: str) -> Iterator[Cluster]:
             yield started
     else:
         yield CurrentCluster()
+
+
+@pytest.fixture(scope="session")
+def image_values(cluster: Cluster) -> dict[str, Any]:
+    """The chart's values that name the images of `cluster`."""
+    return helm.images_on(cluster)
 
 
 @pytest.fixture(scope="module")

@@ -119,9 +119,9 @@ affinity:
 {{- default (printf "%s-router-keys" (include "pointsman.fullname" .)) .Values.router.keys.existingSecret }}
 {{- end }}
 
-{{/* Whether ModelServices are looked for. A router with models of its own needs nothing of the API server. */}}
+{{/* Whether ModelServices are looked for. A router with models of its own and no more needs nothing of the API server. */}}
 {{- define "pointsman.discovers" -}}
-{{- if not .Values.router.config.models }}true{{ end }}
+{{- if or (not .Values.router.config.models) .Values.router.config.kubernetes }}true{{ end }}
 {{- end }}
 
 {{/* The router's configuration file. */}}

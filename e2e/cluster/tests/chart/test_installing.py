@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.cluster import helm, images, serving
+from e2e.cluster import helm, serving
 from e2e.cluster.cluster import Cluster, eventually
 from e2e.cluster.commands import CommandError
 from e2e.cluster.helm import Release
-from e2e.cluster.local import LocalCluster
 from e2e.cluster.namespace import Namespace
 from e2e.cluster.serving import Engine
 
@@ -33,6 +32,17 @@ KINDS = (
 DEFINITIONS = ("modelservices.pointsman.io", "instancepools.pointsman.io", "engineprofiles.pointsman.io")
 NEWER_FIELD = "env"
 
+MODEL_SERVICE = {
+    "apiVersion": "pointsman.io/v1alpha1",
+    "kind": "ModelService",
+    "metadata": {"name": "lasting"},
+    "spec": {
+        "model": {"name": "lasting"},
+        "engine": {"type": "simulated", "gracePeriodSeconds": 5},
+        "pools": [{"name": "all", "replicas": 1, "accelerators": [{"name": "none", "count": 0}]}],
+    },
+}
+
 # Runs in the router's own pod, which has Python and may reach its Service.
 ASK = """
 import json, sys, urllib.request
@@ -43,29 +53,19 @@ with urllib.request.urlopen(request, timeout=30) as response:
 REQUEST = {"model": serving.MODEL, "messages": [{"role": "user", "content": "Which way?"}], "max_tokens": 7}
 
 
-@pytest.fixture(scope="session")
-def redis_image(cluster: Cluster) -> dict[str, Any]:
-    """Values of a Redis that the nodes have; elsewhere they pull the chart's."""
-    if not isinstance(cluster, LocalCluster):
-        return {}
-    archive = images.redis()
-    cluster.import_image(archive)
-    return helm.for_image(archive.reference)
-
-
 @pytest.fixture
-def values(cluster: Cluster, redis_image: dict[str, Any]) -> dict[str, Any]:
+def values(image_values: dict[str, Any]) -> dict[str, Any]:
     """A release with a model of its own, small enough for the nodes of a test."""
     small = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "512Mi"}}
     return {
-        "image": helm.for_image(cluster.image),
-        "operator": {"replicas": 0, "resources": small},
+        "image": image_values["image"],
+        "operator": {"resources": small},
         "router": {
             "config": {"models": MODELS, "health": {"interval_s": 0.5}},
             "drain": {"delaySeconds": 2, "graceSeconds": 5},
             "resources": small,
         },
-        "redis": {"image": redis_image, "resources": small},
+        "redis": {**image_values.get("redis", {}), "resources": small},
     }
 
 
@@ -183,6 +183,21 @@ def test_two_releases_in_two_namespaces_and_one_after_another(
     third.upgrade({**values, "crds": {"adopt": True}}, "--take-ownership")
     assert owner_of_definitions(cluster) == {f"{home.name}/three"}
     third.upgrade(values)
+
+
+def test_models_outlive_the_release_and_go_without_it(namespace: Namespace, values: dict[str, Any]) -> None:
+    del values["router"]["config"]["models"]
+    release = Release(namespace.cluster, namespace.name)
+    release.install(values)
+    namespace.apply(MODEL_SERVICE)
+    namespace.kubectl("wait", "--for=condition=Ready", "modelservice/lasting", "--timeout=180s", timeout=190)
+    release.uninstall()
+    engines = "--selector=pointsman.io/model-service=lasting"
+    (engine,) = namespace.get("pods", engines, "--field-selector=status.phase=Running")["items"]
+    assert "deletionTimestamp" not in engine["metadata"]
+    # Nothing waits for an operator that is gone.
+    namespace.kubectl("delete", "modelservice", "lasting", "--timeout=60s", timeout=70)
+    eventually(lambda: not namespace.get("pods", engines)["items"], "an engine is still there")
 
 
 def owner_of_definitions(cluster: Cluster) -> set[str]:

@@ -14,6 +14,7 @@ from e2e.cluster.commands import CommandError
 from e2e.cluster.local import LocalCluster
 from e2e.cluster.tests.chart import golden
 from e2e.cluster.tests.chart.cases import CASES, EVERYTHING, GATEWAY, MODELS, MONITORING
+from pointsman.controller import roles
 
 ROUTE = "gateway.networking.k8s.io_httproutes.yaml"
 
@@ -200,6 +201,22 @@ def test_a_namespaced_install_reaches_into_its_namespaces_only() -> None:
     assert rules == {"", "home", "team-a", "team-b"}
     (everywhere,) = (each for each in objects("several-namespaces") if each["kind"] == "ClusterRole")
     assert [rule["resources"] for rule in everywhere["rules"]] == [["engineprofiles"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "rules"),
+    [
+        ("Role", "operator", roles.in_watched_namespaces()),
+        ("Role", "operator-home", roles.at_home("demo-pointsman-operator")),
+        ("ClusterRole", "operator", roles.on_the_cluster()),
+    ],
+)
+def test_the_operator_may_do_what_it_says_it_does(
+    kind: str, name: str, rules: tuple[roles.Rule, ...]
+) -> None:
+    """Another test holds what it says against what it did, by the API server's audit log."""
+    granted = named("default", kind, f"-{name}")["rules"]
+    assert sorted(granted, key=json.dumps) == sorted((rule.wire() for rule in rules), key=json.dumps)
 
 
 @pytest.mark.parametrize("case", CASES)
