@@ -12,6 +12,8 @@ from pointsman.controller.reconcile import reconcile
 from pointsman.controller.reconcile.actions import Requeue
 from pointsman.controller.reconcile.observed import ObservedPool, ObservedService
 
+pytestmark = pytest.mark.timeout(300)  # many seconds of a busy machine, not of a hang
+
 Step = Callable[[FakeKubernetes], None]
 View = ObservedService | ObservedPool
 
@@ -145,7 +147,7 @@ def at_rest(kube: FakeKubernetes) -> None:
             assert len(kube.serving(name)) == found["spec"]["replicas"], "what worked goes on working"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, max_size=25))
 def test_it_comes_to_rest_where_the_spec_says(done: list[tuple[str, Any]]) -> None:
     kube = FakeKubernetes()
@@ -167,9 +169,7 @@ def test_it_comes_to_rest_where_the_spec_says(done: list[tuple[str, Any]]) -> No
     at_rest(kube)
 
 
-@pytest.mark.parametrize(
-    "change", ["create", "scale up", "scale down", "roll", "roll back", "remove a pool", "delete"]
-)
+@pytest.mark.parametrize("change", ["create", "scale up", "scale down", "roll", "roll back", "remove a pool"])
 def test_it_may_end_after_any_single_write(change: str) -> None:
     """As far as a model tells: the same on a real API server is a harness of its own."""
 
@@ -192,7 +192,7 @@ def test_it_may_end_after_any_single_write(change: str) -> None:
         return sorted((kind, name) for kind, name in kube.objects if kind != "Pod")
 
     undisturbed = begin()
-    undisturbed.settle(200)
+    undisturbed.settle(130)
     points = 0
     for actions in range(1, 40):
         kube = begin()
@@ -207,7 +207,7 @@ def test_it_may_end_after_any_single_write(change: str) -> None:
         if left:
             break
         points += 1
-        kube.settle(200, step_s=2.0)
+        kube.settle(130, step_s=2.0)
         assert shape(kube) == shape(undisturbed)
         at_rest(kube)
     assert points > 2

@@ -157,13 +157,19 @@ class FakeKubernetes:
 
     def tick(self, seconds: float = 1.0) -> None:
         self.now += seconds
+        living = {
+            found["metadata"]["uid"]
+            for found in self.objects.values()
+            if "deletionTimestamp" not in found["metadata"]
+        }
         for (kind, name), found in list(self.objects.items()):
             if kind in {"Deployment", "LeaderWorkerSet"}:
                 self._run(found)
             if kind == "Pod":
                 self._age(found)
             ending = "deletionTimestamp" in found["metadata"]
-            orphaned = not self._owner_lives(found)
+            owners = found["metadata"].get("ownerReferences", [])
+            orphaned = bool(owners) and not any(owner["uid"] in living for owner in owners)
             if orphaned and not ending:
                 self.delete(kind, name)
             if ending and kind != "Pod" and not self._children(found):
@@ -188,15 +194,6 @@ class FakeKubernetes:
     def condition(self, kind: str, name: str, which: str) -> Object:
         conditions = self.objects[kind, name].get("status", {}).get("conditions", [])
         return next(dict(found) for found in conditions if found["type"] == which)
-
-    def _owner_lives(self, found: Object) -> bool:
-        owners = found["metadata"].get("ownerReferences", [])
-        living = {
-            other["metadata"]["uid"]
-            for other in self.objects.values()
-            if "deletionTimestamp" not in other["metadata"]
-        }
-        return not owners or any(owner["uid"] in living for owner in owners)
 
     def _children(self, found: Object) -> list[Object]:
         uid = found["metadata"]["uid"]
