@@ -25,9 +25,9 @@ from pointsman.sim.predictors import Predictor, PredictorError, make_predictor
 from pointsman.sim.report import ClusterFigures, Report, RunCourse, RunFacts, make_report
 from pointsman.sim.simulation.kernel import Simulation, SimulationResult
 from pointsman.sim.simulation.options import SimulationOptions
+from pointsman.sim.workload.named import WorkloadNameError, open_workload
 from pointsman.sim.workload.request import Workload, count_requests
 from pointsman.sim.workload.scale import Cut, RateScaled
-from pointsman.sim.workload.trace import TraceFile
 
 FilePath = click.Path(path_type=Path, dir_okay=False)
 Above0 = click.FloatRange(min=0, min_open=True)
@@ -107,7 +107,10 @@ class SimulationPlan:
 
     def workload(self) -> Workload:
         longest = max(pool.profile.longest_context_tokens for pool in self.pool_list)
-        source = TraceFile(Path(self.trace), longest)
+        try:
+            source = open_workload(self.trace, longest)
+        except WorkloadNameError as error:
+            raise click.BadParameter(str(error), param_hint="TRACE") from error
         return Cut(RateScaled(source, self.rate_scale, self.seed), self.max_requests)
 
     def options(self) -> SimulationOptions:
