@@ -139,7 +139,7 @@ affinity:
     "drain_grace_s" .Values.router.drain.graceSeconds -}}
 {{- if include "pointsman.discovers" . -}}
 {{- $namespaces := include "pointsman.namespaces" . | fromJsonArray -}}
-{{- $_ := set $config "kubernetes" (ternary (dict "namespaces" $namespaces) (dict "all_namespaces" true) (not (empty $namespaces))) -}}
+{{- $_ := set $config "kubernetes" (dict "namespaces" $namespaces) -}}
 {{- end -}}
 {{- mergeOverwrite $config (deepCopy .Values.router.config) | toYaml }}
 {{- end }}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from e2e.cluster import binaries, commands, helm, module_files, plugin, schemas
 from e2e.cluster.cluster import eventually
@@ -14,6 +15,7 @@ from e2e.cluster.commands import CommandError
 from e2e.cluster.local import LocalCluster
 from e2e.cluster.tests.chart import golden
 from e2e.cluster.tests.chart.cases import CASES, EVERYTHING, GATEWAY, MODELS, MONITORING
+from pointsman.api.router_config import RouterConfig
 from pointsman.controller import roles
 
 ROUTE = "gateway.networking.k8s.io_httproutes.yaml"
@@ -286,9 +288,19 @@ def router_config(case: str) -> Any:
 def test_routers_look_where_the_operator_does() -> None:
     assert router_config("default")["kubernetes"] == {"namespaces": ["home"]}
     assert router_config("several-namespaces")["kubernetes"] == {"namespaces": ["team-a", "team-b"]}
-    assert router_config("cluster-wide")["kubernetes"] == {"all_namespaces": True}
+    assert router_config("cluster-wide")["kubernetes"] == {"namespaces": []}
     assert "kubernetes" not in router_config("models-of-its-own")
     assert router_config("models-of-its-own")["models"] == MODELS
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_the_router_takes_what_is_rendered_for_it(case: str) -> None:
+    """But for the files it names, which are there in its pod."""
+    try:
+        RouterConfig.model_validate(router_config(case))
+    except ValidationError as error:
+        faults = [fault for fault in error.errors() if fault["type"] != "no_file"]
+        assert not faults
 
 
 def test_what_the_user_configures_wins_and_the_rest_stays() -> None:
