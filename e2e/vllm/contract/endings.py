@@ -27,7 +27,8 @@ SILENCE_S = 6.0
 """Without a byte: it will not end the stream by itself."""
 FINISHES_S = 60.0
 """Without a byte, where it will: a busy machine may take its time."""
-ASKED_S = 30.0
+ASKED_S = 120.0
+"""30 s were once too few for a draining engine on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
