@@ -207,6 +207,10 @@ def router(
     ]
 
 
+FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode())"
+"""A program for the client pod, with the standard library alone: the body at a URL."""
+
+
 def client(image: str, *, node: str | None = None) -> Object:
     """A pod with the project's Python in it, to make requests from inside the cluster on any provider."""
     program = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"

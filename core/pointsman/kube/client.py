@@ -92,10 +92,10 @@ class ApiClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._session is not None:
+            if self._session.connector is not None:
+                # Else transports under TLS outlive the session: their shutdown waits for the server.
+                await self._session.connector.close(abort_ssl=True)
             await self._session.close()
-            # aiohttp only begins to close what is under TLS: https://docs.aiohttp.org/en/stable/client_advanced.html
-            for _ in range(3):
-                await asyncio.sleep(0)
 
     def session_for_others(self) -> aiohttp.ClientSession:
         """A session with the credentials of this moment, for a library with calls of its own; the caller closes it.

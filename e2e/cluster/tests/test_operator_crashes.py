@@ -33,7 +33,7 @@ TRANSIENT = 4
 """As many instances as the ModelService has: more would be flapping."""
 
 
-NOT_IN_THIS_RUN = {
+MAY_BE_UNUSED = {
     *(("leaderworkersets", verb) for verb in ("watch", "create", "patch", "delete")),  # not installed here
     *(("configmaps", verb) for verb in ("create", "patch", "delete")),  # for profiles, which none has here
     ("instancepools", "delete"),  # of a pool that leaves its ModelService
@@ -228,4 +228,4 @@ def test_the_roles_hold_what_was_used_and_no_more(prepared: tuple[LocalCluster, 
     assert used <= granted
     # Server-side apply of a new object needs both verbs, and the audit log calls it patch.
     made_by_patch = {(plural, "create") for plural, verb in used if verb == "patch"}
-    assert granted - used - made_by_patch == NOT_IN_THIS_RUN
+    assert granted - used - made_by_patch <= MAY_BE_UNUSED

@@ -19,22 +19,30 @@ READY_SECONDS = 600  # 25 s on an idle machine
 
 # Runs in the client pod: the texts that each URL gives for the same prompt.
 COMPARE = """
-import httpx, json, sys
+import json, sys, urllib.error, urllib.request
 prompt = "The harbour lies behind the station, and the station lies behind the river. " * 24
 request = {"model": "tiny", "prompt": prompt, "max_tokens": 32, "temperature": 0, "ignore_eos": True}
 texts = []
 for url in sys.argv[1:]:
-    response = httpx.post(url + "/v1/completions", json=request, timeout=200)
-    texts.append(response.json()["choices"][0]["text"] if response.is_success else response.text)
+    body, headers = json.dumps(request).encode(), {"content-type": "application/json"}
+    order = urllib.request.Request(url + "/v1/completions", body, headers)
+    try:
+        texts.append(json.load(urllib.request.urlopen(order, timeout=200))["choices"][0]["text"])
+    except urllib.error.HTTPError as refused:
+        texts.append(refused.read().decode())
 print(json.dumps(texts))
 """
 
 
 # Runs in the client pod: the status of a short answer through the router.
 PROBE = """
-import httpx
-request = {"model": "tiny", "prompt": "Hello", "max_tokens": 1}
-print(httpx.post("http://router/v1/completions", json=request, timeout=100).status_code)
+import json, urllib.error, urllib.request
+body = json.dumps({"model": "tiny", "prompt": "Hello", "max_tokens": 1}).encode()
+order = urllib.request.Request("http://router/v1/completions", body, {"content-type": "application/json"})
+try:
+    print(urllib.request.urlopen(order, timeout=100).status)
+except urllib.error.HTTPError as refused:
+    print(refused.status)
 """
 
 
@@ -87,10 +95,10 @@ def in_client(namespace: Namespace, program: str, *arguments: str) -> str:
 
 def transferred(namespace: Namespace) -> float:
     """Prompt tokens that the decode engine had from elsewhere."""
-    program = f"import httpx; print(httpx.get('http://decode:{serving.ENGINE_PORT}/metrics').text)"
+    address = f"http://decode:{serving.ENGINE_PORT}/metrics"
     lines = [
         line
-        for line in in_client(namespace, program).splitlines()
+        for line in in_client(namespace, serving.FETCH, address).splitlines()
         if line.startswith("vllm:external_prefix_cache_hits_total")
     ]
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)

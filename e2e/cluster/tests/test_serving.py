@@ -26,16 +26,21 @@ LONG_REQUEST = {**REQUEST, "messages": [{"role": "user", "content": "Which way t
 
 # Runs in the client pod: one request on a new connection each, statuses and the last answer as JSON.
 ASK = """
-import httpx, json, sys, time
+import http.client, json, sys, time, urllib.error, urllib.request
 url, request, count, pause_s = json.loads(sys.argv[1])
 statuses, reasons, answer = [], [], None
+order = urllib.request.Request(url, json.dumps(request).encode(), {"content-type": "application/json"})
 for _ in range(count):
     try:
-        response = httpx.post(url, json=request, timeout=30)
-        statuses.append(response.status_code)
+        try:
+            response = urllib.request.urlopen(order, timeout=30)
+        except urllib.error.HTTPError as refused:
+            response = refused
+        with response:
+            answer = json.load(response)
+        statuses.append(response.status)
         reasons.append(response.headers.get("x-pointsman-reason"))
-        answer = response.json()
-    except httpx.HTTPError as error:
+    except (OSError, http.client.HTTPException) as error:
         statuses.append(0)
         reasons.append(repr(error))
     time.sleep(pause_s)
@@ -110,8 +115,7 @@ class Deployed:
 
     def metric(self, engine: str, name: str) -> float:
         """An engine's metric, summed over its labels."""
-        program = f"import httpx; print(httpx.get('http://{engine}:{serving.ENGINE_PORT}/metrics').text)"
-        lines = self.in_client(program).splitlines()
+        lines = self.in_client(serving.FETCH, f"http://{engine}:{serving.ENGINE_PORT}/metrics").splitlines()
         return sum(
             float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name}{{", f"{name} "))
         )

@@ -180,7 +180,7 @@ def test_two_releases_in_two_namespaces_and_one_after_another(
     (left,) = owner_of_definitions(cluster)
     assert f"belongs to release {left}" in third.install(values)
     assert answer(home, "three-pointsman") > 0
-    third.upgrade({**values, "crds": {"adopt": True}}, "--take-ownership")
+    third.upgrade({**values, "crds": {"adopt": True}}, "--take-ownership", "--force-conflicts")
     assert owner_of_definitions(cluster) == {f"{home.name}/three"}
     third.upgrade(values)
 
