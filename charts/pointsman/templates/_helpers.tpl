@@ -103,6 +103,16 @@ affinity:
 {{- end -}}
 {{- end }}
 
+{{/* Pods of instances: those that answer, and the other nodes of instances that span several, which must reach each other. */}}
+{{- define "pointsman.engineSelector" -}}
+matchLabels:
+  app.kubernetes.io/managed-by: pointsman
+matchExpressions:
+  - key: app.kubernetes.io/component
+    operator: In
+    values: [engine, engine-worker]
+{{- end }}
+
 {{/* A generated value that stays what it was. Arguments: Secret's name, key, root. */}}
 {{- define "pointsman.kept" -}}
 {{- $name := index . 0 }}{{ $key := index . 1 }}{{ $root := index . 2 -}}

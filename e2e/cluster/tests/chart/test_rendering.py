@@ -15,8 +15,10 @@ from e2e.cluster.commands import CommandError
 from e2e.cluster.local import LocalCluster
 from e2e.cluster.tests.chart import golden
 from e2e.cluster.tests.chart.cases import CASES, EVERYTHING, GATEWAY, MODELS, MONITORING
+from pointsman.api.resources import names
 from pointsman.api.router_config import RouterConfig
 from pointsman.controller import roles
+from pointsman.controller.objects.meta import WORKER_COMPONENT
 
 ROUTE = "gateway.networking.k8s.io_httproutes.yaml"
 
@@ -230,6 +232,17 @@ def test_no_role_says_everything(case: str) -> None:
     for rule in rules:
         assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
         assert "secrets" not in rule["resources"]
+
+
+def test_nodes_of_one_instance_reach_each_other() -> None:
+    """Workers of an instance that spans nodes call their leader, which the policy would otherwise keep them from."""
+    policy = named("default", "NetworkPolicy", "-engines")["spec"]
+    (own, _) = policy["ingress"][0]["from"]
+    assert own == {"podSelector": policy["podSelector"]}
+    assert policy["podSelector"]["matchLabels"] == {names.MANAGED_BY: names.MANAGER}
+    (expression,) = policy["podSelector"]["matchExpressions"]
+    assert (expression["key"], expression["operator"]) == (names.COMPONENT, "In")
+    assert set(expression["values"]) == {names.ENGINE_COMPONENT, WORKER_COMPONENT}
 
 
 def test_optional_apis_are_used_where_they_are() -> None:
