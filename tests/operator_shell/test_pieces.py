@@ -13,8 +13,9 @@ from pointsman.cli.controller import command
 from pointsman.controller import roles
 from pointsman.controller.frame import Limits, production_settings
 from pointsman.controller.logs import JsonFormatter
+from pointsman.controller.objects.meta import owner
 from pointsman.controller.routers import router_pod
-from pointsman.kube.resource import LEASES, PODS
+from pointsman.kube.resource import INSTANCE_POOLS, LEASES, MODEL_SERVICES, PODS, Resource
 
 
 @pytest.fixture
@@ -56,6 +57,18 @@ def test_no_right_reaches_secrets_or_whole_groups() -> None:
     rules = (*roles.in_watched_namespaces(), *roles.on_the_cluster(), *roles.at_home("it"))
     assert "secrets" not in {rule.resource.plural for rule in rules}
     assert not [rule for rule in rules if "*" in rule.verbs or "*" in rule.resource.plural]
+
+
+@pytest.mark.parametrize("resource", [MODEL_SERVICES, INSTANCE_POOLS])
+def test_children_may_hold_up_their_owners_deletion(resource: Resource) -> None:
+    """OwnerReferencesPermissionEnforcement refuses children with `blockOwnerDeletion` to whom lacks this."""
+    parent = {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {"name": "it", "uid": "u"},
+    }
+    assert owner(parent)["blockOwnerDeletion"]
+    assert roles.Rule(resource, ("update",), "finalizers") in roles.in_watched_namespaces()
 
 
 def test_kopf_keeps_nothing_of_its_own_and_asks_for_no_more_than_it_needs() -> None:

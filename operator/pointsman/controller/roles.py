@@ -1,6 +1,8 @@
 """What the operator may do, as the chart grants it and the audit log of a full run shows it used.
 
-A verb `create` beside `patch` is what server-side apply of a new object needs: the audit log calls it patch.
+A verb `create` beside `patch` is what server-side apply of a new object needs: the audit log calls it patch. `update` of
+`finalizers` is asked for where the admission plugin OwnerReferencesPermissionEnforcement is on, as in OpenShift: children
+keep their owner from going before them (blockOwnerDeletion). It is a right to refer to owners; no finalizer is written.
 """
 
 from collections.abc import Mapping
@@ -47,8 +49,10 @@ def in_watched_namespaces() -> tuple[Rule, ...]:
     return (
         Rule(MODEL_SERVICES, READ),
         Rule(MODEL_SERVICES, ("patch",), "status"),
+        Rule(MODEL_SERVICES, ("update",), "finalizers"),
         Rule(INSTANCE_POOLS, OWN),
         Rule(INSTANCE_POOLS, ("patch",), "status"),
+        Rule(INSTANCE_POOLS, ("update",), "finalizers"),
         Rule(DEPLOYMENTS, OWN),
         Rule(LEADER_WORKER_SETS, OWN),
         Rule(CONTROLLER_REVISIONS, OWN),
