@@ -1,5 +1,6 @@
 """The command as people start it."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,14 @@ def test_dies_on_demand() -> None:
         url = process.stdout.readline().split()[3]
         assert httpx.post(f"{url}/admin/faults", json={"die_after_s": 0.01}).status_code == 200
         assert process.wait(20) == -signal.SIGKILL
+
+
+def test_dies_on_demand_as_the_first_process_of_a_container() -> None:
+    first = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+    if shutil.which(first[0]) is None or subprocess.run([*first, "true"], check=False).returncode:
+        pytest.skip("this machine makes no namespaces for PIDs")
+    program = "import os; from pointsman.simengine.faults import die; assert os.getpid() == 1; die()"
+    assert subprocess.run([*first, sys.executable, "-c", program], check=False).returncode == 137
 
 
 @pytest.mark.parametrize(

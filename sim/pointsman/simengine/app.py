@@ -3,8 +3,6 @@
 import hashlib
 import hmac
 import logging
-import os
-import signal
 import time
 
 import orjson
@@ -17,7 +15,7 @@ from pointsman.simengine.asgi import ClientLeftError, Handler, Receive, Request,
 from pointsman.simengine.bodies import DetokenizeBody, EmbeddingBody, TokenizeBody, read_body
 from pointsman.simengine.embeddings import embeddings_answer
 from pointsman.simengine.errors import ApiError, PlainError, bad_request, shutting_down, unavailable
-from pointsman.simengine.faults import Faults, FaultSettings
+from pointsman.simengine.faults import Faults, FaultSettings, die
 from pointsman.simengine.generation import Generation
 from pointsman.simengine.instance import SimulatedInstance
 from pointsman.simengine.options import Flavour, KvRole, ServerOptions
@@ -293,7 +291,7 @@ class EngineApp:
         self.faults.set(settings)
         self.instance.set_faults(hang=settings.hang, slow_factor=settings.slow_factor)
         if settings.die_after_s is not None:
-            self.instance.loop.call_later(settings.die_after_s, os.kill, os.getpid(), signal.SIGKILL)
+            self.instance.loop.call_later(settings.die_after_s, die)
 
 
 def _content_type(request: Request) -> bytes:
