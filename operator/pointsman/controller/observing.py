@@ -83,12 +83,15 @@ class Observer:
             return made
 
         self.caches: dict[Resource, Cache[Object]] = {
-            MODEL_SERVICES: cache(MODEL_SERVICES, dict, self._service_changed),
+            MODEL_SERVICES: cache(MODEL_SERVICES, without_managed_fields, self._service_changed),
+            # Whole: who has scaled a pool is in its managed fields.
             INSTANCE_POOLS: cache(INSTANCE_POOLS, dict, self._pools_of.take, self._pool_changed),
-            ENGINE_PROFILES: cache(ENGINE_PROFILES, dict, self._profile_changed),
+            ENGINE_PROFILES: cache(ENGINE_PROFILES, without_managed_fields, self._profile_changed),
             PODS: cache(PODS, without_managed_fields, self._of_pool[PODS].take, self._child_changed),
         } | {
-            resource: cache(resource, dict, self._of_pool[resource].take, self._child_changed)
+            resource: cache(
+                resource, without_managed_fields, self._of_pool[resource].take, self._child_changed
+            )
             for resource in CHILDREN
         }
 
@@ -204,7 +207,7 @@ class Observer:
 
 
 def without_managed_fields(obj: Object) -> Object:
-    """Half of a pod's size, and nothing is decided by it."""
+    """Up to half of an object's size, and nothing is decided by it but who has scaled a pool."""
     metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
     return {**obj, "metadata": metadata}
 

@@ -1,4 +1,5 @@
-"""What the shell gathers before it asks what to do. Objects are as the API server gave them, managedFields included.
+"""What the shell gathers before it asks what to do. Objects are as the API server gave them, managedFields of
+InstancePools included, which tell who has scaled them.
 
 Everything here may be stale: names of new instances follow from what was seen and deletions name a uid, so acting twice on
 one view does nothing twice. But a view must not be older than the shell's own last writes to this object's children, or what
