@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 
 from fake_kubernetes import FakeKubernetes, model_service, pool
+from pointsman.api.resources.model_service import ModelServiceSpec
+from pointsman.controller.objects.pools import members
 from pointsman.controller.reconcile.actions import Apply
 from pointsman.controller.reconcile.observed import LiveFigures, ObservedService, RouterReport
+from pointsman.controller.reconcile.profiles import matching_profile
 from pointsman.controller.reconcile.service import reconcile_service
 
 AUTOSCALED = pool(autoscaling={"minReplicas": 1, "maxReplicas": 8})
@@ -192,6 +195,44 @@ def test_a_profile_that_fits_is_found_without_being_named() -> None:
     kube = with_profile(profile(9000))
     assert kube.objects["InstancePool", "llama-main"]["spec"]["accelerator"]["profile"] == "fast"
     assert kube.condition("ModelService", "llama", "ProfileResolved")["reason"] == "Resolved"
+
+
+def named_profile(name: str, **changes: Any) -> dict[str, Any]:
+    return {**profile(9000, **changes), "metadata": {"name": name}}
+
+
+@pytest.mark.parametrize(
+    ("shape", "parallelism", "accelerators", "found"),
+    [
+        pytest.param("h100", {}, ["h100_sxm"], "p0", id="a kind of it"),
+        pytest.param("h100x8", {}, ["h100_sxm"], "p0", id="so many of a kind of it"),
+        pytest.param(
+            "h100-sxm", {}, ["h100-pcie", "H100_SXM"], "p1", id="this kind, as a shape can be named"
+        ),
+        pytest.param("h100", {}, ["h100_sxm", "h100"], "p1", id="itself before a kind of it"),
+        pytest.param("h100", {}, ["h100_sxm", "h100_sxm"], "p0", id="two of one kind"),
+        pytest.param("h100", {}, ["h100_sxm", "h100-80gb"], None, id="two kinds"),
+        pytest.param("h100x8", {}, ["h100x8", "h100"], "p0", id="a profile of the count"),
+        pytest.param("h100", {}, ["h1000", "a100_sxm", "gh100"], None, id="others that sound alike"),
+        pytest.param("l40", {}, ["l40s"], None, id="another model of the family"),
+        pytest.param("h100", {"tensor": 2}, ["h100_sxm"], None, id="another degree"),
+        pytest.param("h100", {"pipeline": 2}, ["h100"], None, id="pipelined"),
+        pytest.param("h100", {"data": 2}, ["h100"], None, id="data parallel"),
+    ],
+)
+def test_profiles_are_found_by_what_a_shape_is_called(
+    shape: str, parallelism: dict[str, int], accelerators: list[str], found: str | None
+) -> None:
+    spec = ModelServiceSpec.from_wire(
+        model_service(
+            pools=[pool(accelerators=[{"name": shape, "count": 1}], parallelism=parallelism)],
+            engine={"type": "vllm", "image": "vllm"},
+            model={"name": "tiny", "source": {"hub": {"id": "org/tiny"}}},
+        )
+    )
+    (member,) = members("llama", spec)
+    profiles = [named_profile(f"p{index}", accelerator=name) for index, name in enumerate(accelerators)]
+    assert matching_profile(spec, member, profiles) == found
 
 
 def test_a_model_larger_than_the_memory_is_a_condition_and_no_crash_loop() -> None:
