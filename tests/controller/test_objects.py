@@ -21,6 +21,7 @@ from pointsman.controller.objects.blueprint import Blueprint, blueprint
 from pointsman.controller.objects.canonical import canonical, short_hash
 from pointsman.controller.objects.drain import split_grace
 from pointsman.controller.objects.keeping import controller_revision, disruption_budget, profile_map
+from pointsman.controller.objects.merge import TemplateError
 from pointsman.controller.objects.meta import LONGEST_POOL_NAME, pool_name
 from pointsman.controller.objects.workload import instance_name, workload
 from pointsman.controller.reconcile.contained import up_to_date
@@ -246,6 +247,20 @@ def test_names_of_instances_are_new_and_follow_from_what_is_taken(numbers: set[i
 @given(st.text("ab-", min_size=1, max_size=60), st.text("ab", max_size=30), st.text("ab", max_size=30))
 def test_names_of_pools_are_fit_for_labels(service: str, member: str, shape: str) -> None:
     assert len(pool_name(service, member, shape)) <= LONGEST_POOL_NAME
+
+
+@pytest.mark.parametrize("patch", [{"metadata": None}, {"metadata": {"labels": None}}])
+def test_labels_by_which_a_pod_is_found_cannot_be_removed(patch: dict[str, Any]) -> None:
+    spec = InstancePoolSpec.from_wire({**SPECS["patched"], "template": patch})
+    labels = blueprint("llama-main", spec, "pointsman:1", None).leader["metadata"]["labels"]
+    assert {**names.engine_selector(), names.INSTANCE_POOL: "llama-main"}.items() <= labels.items()
+
+
+@pytest.mark.parametrize("patch", [{"metadata": "it"}, {"metadata": {"labels": ["it"]}}])
+def test_a_template_whose_metadata_are_none_is_refused_in_words(patch: dict[str, Any]) -> None:
+    spec = InstancePoolSpec.from_wire({**SPECS["patched"], "template": patch})
+    with pytest.raises(TemplateError, match=r"template\.metadata: must be an object"):
+        blueprint("llama-main", spec, "pointsman:1", None)
 
 
 def test_names_that_are_cut_stay_different() -> None:

@@ -9,7 +9,7 @@ from pointsman.api.resources.instance_pool import InstancePoolSpec
 from pointsman.controller.objects.drain import pre_stop
 from pointsman.controller.objects.engines import sglang, simulated, vllm
 from pointsman.controller.objects.engines.launch import Launch, Start
-from pointsman.controller.objects.merge import merge, merge_items
+from pointsman.controller.objects.merge import TemplateError, merge, merge_items
 from pointsman.controller.objects.meta import WORKER_COMPONENT, pool_labels
 
 CONTAINER = "engine"
@@ -79,11 +79,11 @@ def engine_pod(
     merged = merge(template, spec.template)
     # Routers, selectors and this operator find pods by these; a patch that changed them would lose the pod.
     own = {name: value for name, value in labels.items() if name != names.ROLE}
-    merged["metadata"] = {
-        **merged.get("metadata", {}),
-        "labels": {**merged["metadata"].get("labels", {}), **own},
-    }
-    return merged
+    meta = merged.get("metadata", {})
+    given = meta.get("labels", {}) if isinstance(meta, Mapping) else None
+    if not isinstance(given, Mapping):
+        raise TemplateError("template.metadata: must be an object, and so must its labels")
+    return {**merged, "metadata": {**meta, "labels": {**given, **own}}}
 
 
 def _container(
