@@ -71,6 +71,13 @@ def render(
     return GENERATED.sub("GENERATED", rendered)
 
 
+def notes(values: Values) -> str:
+    """What Helm 4 tells who installs, without a cluster; `helm template` leaves it out. Raises CommandError."""
+    argv: list[str | Path] = [command_of("helm-4"), "install", "demo", CHART, "--dry-run=client"]
+    told = commands.run([*argv, "--namespace=home", "--values=-"], stdin=json.dumps(values)).stdout
+    return told.rpartition("\nNOTES:\n")[2]
+
+
 def objects_of(rendered: str) -> list[dict[str, Any]]:
     return [each for each in yaml.safe_load_all(rendered) if each is not None]
 

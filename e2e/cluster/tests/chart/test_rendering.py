@@ -345,3 +345,17 @@ def test_the_secret_says_where_redis_is(case: str, url: str) -> None:
 @pytest.mark.parametrize("case", ["external-redis", "external-redis-in-a-secret", "no-redis"])
 def test_a_redis_elsewhere_needs_none_of_ours(case: str) -> None:
     assert "StatefulSet" not in {each["kind"] for each in objects(case)}
+
+
+@pytest.mark.parametrize(
+    ("tls", "port", "address"),
+    [
+        pytest.param("", 80, "http://demo-pointsman-router.home.svc/v1", id="plain"),
+        pytest.param("", 8000, "http://demo-pointsman-router.home.svc:8000/v1", id="another port"),
+        pytest.param("crt", 80, "https://demo-pointsman-router.home.svc:80/v1", id="TLS at the plain port"),
+        pytest.param("crt", 443, "https://demo-pointsman-router.home.svc/v1", id="TLS"),
+    ],
+)
+def test_the_notes_name_the_address_that_answers(tls: str, port: int, address: str) -> None:
+    router = {"tls": {"secretName": tls}, "service": {"port": port}}
+    assert f"  {address}\n" in helm.notes({"router": router})
