@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pointsman.controller.inside.wait_until_idle import QUIET_POLLS, main
 from pointsman.controller.objects.drain import pre_stop, split_grace
 
+SILENT = -1.0
+"""In place of a number: no answer for as long as the client waits."""
 NAMES = ["vllm:num_requests_running", "vllm:num_requests_waiting"]
 
 
@@ -23,6 +25,9 @@ def engine(answers: list[float]) -> Iterator[tuple[int, list[float]]]:
         def do_GET(self) -> None:
             value = answers[min(len(given), len(answers) - 1)]
             given.append(value)
+            if value == SILENT:
+                self.rfile.read(1)  # until the client has had enough
+                return
             text = (
                 "# HELP vllm:num_requests_running x\n"
                 f'vllm:num_requests_running{{model_name="a b"}} {value}\n'
@@ -57,6 +62,14 @@ def test_it_ends_when_its_time_is_up() -> None:
     with engine([5.0]) as (port, asked):
         main(f"http://127.0.0.1:{port}/metrics", 0.3, NAMES, pause_s=0.05)
     assert asked
+
+
+def test_an_engine_that_is_too_busy_to_answer_is_not_idle() -> None:
+    silent = [SILENT] * (QUIET_POLLS + 1)
+    with engine([*silent, 0.0]) as (port, asked):
+        main(f"http://127.0.0.1:{port}/metrics", 60.0, NAMES, pause_s=0.0, timeout_s=0.2)
+    assert asked[: len(silent)] == silent
+    assert len(asked) >= len(silent) + QUIET_POLLS
 
 
 def test_it_does_not_wait_for_an_engine_that_is_gone() -> None:
