@@ -6,7 +6,7 @@ STAMP   := $(VENV)/.pointsman-installed
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay fuzz crds manifests lock cluster \
+.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay bench-simulator fuzz crds manifests lock cluster \
         bench-operator cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm test-parity
 
 help: ## this list
@@ -44,6 +44,9 @@ bench-dataplane-memory: $(STAMP) ## is our memory flat over ten minutes at 1,000
 
 bench-replay: $(STAMP) ## a trace on 4 prefill + 4 decode and on 8 mixed instances, side by side (TRACE=FILE ARGS=...)
 	PYTHONPATH=bench $(BIN)/python -m replay $(TRACE) $(ARGS)
+
+bench-simulator: $(STAMP) ## the simulator's speed and memory from outside, and Dynamo's replay beside it (ARGS=--help)
+	PYTHONPATH=bench $(BIN)/python -m simulator $(ARGS)
 
 # Hours on two cores; what has run is remembered in build/decisions.
 bench-decisions: $(STAMP) ## experiments on decisions: capacity, peers, queue orders (DATA=DIR, EXPERIMENTS=...)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from simulator.mooncake import mooncake_line
+
 from dataplane.environments import DYNAMO
 from pointsman.core.cluster import Cluster
 from pointsman.core.events import Event, Finished, InstanceHealth, InstanceSeen, Placed, PrefillEnded
@@ -131,21 +133,13 @@ def _replay(trace: Path, scale: float) -> tuple[list[RequestView], list[dict[str
     """The requests, and what Dynamo reports of each."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     source, report = FOLDER / f"{trace.stem}.jsonl", FOLDER / f"{trace.stem}.report.jsonl"
-    fresh = 1 << 40  # ids for blocks that the trace does not name: nobody shares them
     requests = []
     with source.open("w", encoding="utf-8") as file:
         for number, one in enumerate(Cut(RateScaled(TraceFile(trace), scale, 1), REQUESTS)):
-            hashes = one.hash_ids or tuple(
-                fresh + number * 1024 + place for place in range(-(-one.prompt_tokens // HASH_BLOCK_TOKENS))
-            )
+            line = mooncake_line(number, one)
+            hashes = tuple(line["hash_ids"])
             view = RequestView(str(number), "m", one.prompt_tokens, one.arrival_s, hashes, HASH_BLOCK_TOKENS)
             requests.append(view)
-            line = {
-                "timestamp": one.arrival_s * 1000,
-                "input_length": one.prompt_tokens,
-                "output_length": one.output_tokens,
-                "hash_ids": list(hashes),
-            }
             file.write(json.dumps(line) + "\n")
     python = DYNAMO.path() / "bin" / "python"
     subprocess.run([python, "-c", REPLAY, source, report], check=True, env={"DYN_LOG": "error"})

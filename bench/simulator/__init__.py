@@ -1,0 +1,1 @@
+"""How fast the simulator is, as people run it, and beside Dynamo's replay."""
