@@ -111,6 +111,34 @@ def test_a_prompt_that_fits_nowhere_is_named(tmp_path: Path) -> None:
     assert "long.csv, line 3, prompt_tokens: 5000000 and 10 output tokens exceed the" in result.output
 
 
+def test_predictions_come_from_a_file(trace: Path, tmp_path: Path) -> None:
+    answers = [line.split(b",")[2].decode() for line in gzip.decompress(trace.read_bytes()).split()[1:]]
+    path = tmp_path / "truth.csv"
+    path.write_text("predicted_output_tokens\n" + "\n".join(answers))
+    shortest = ("--max-running", "4", "--order", "shortest_predicted", "--rate-scale", "6", "--predictor")
+    given, oracle, blind = (
+        report(trace, tmp_path, *shortest, name) for name in (str(path), "oracle", "none")
+    )
+    assert given.pop("predictor") == "truth.csv"
+    assert oracle.pop("predictor") == "oracle"
+    for name in TIMES:
+        given.pop(name), oracle.pop(name)
+    assert given == oracle
+    assert given["ttft_s"] != blind["ttft_s"]
+
+
+def test_predictions_that_do_not_match_are_refused_before_anything_runs(trace: Path, tmp_path: Path) -> None:
+    path, file = tmp_path / "few.csv", tmp_path / "report.json"
+    path.write_text("predicted_output_tokens\n5\n6\n")
+    result = simulate(trace, "--predictor", str(path), "--json", str(file))
+    assert result.exit_code == 1
+    assert (
+        "few.csv, predicted_output_tokens: holds 2 predictions; the workload has 200 requests"
+        in result.output
+    )
+    assert not file.exists()
+
+
 def test_a_broken_trace_leaves_no_report(tmp_path: Path) -> None:
     path, file = tmp_path / "broken.csv", tmp_path / "report.json"
     path.write_text("timestamp_s,prompt_tokens,output_tokens\n0,10,10\n1,x,10\n")

@@ -26,6 +26,7 @@ from pointsman.sim.report import ClusterFigures, Report, RunCourse, RunFacts, ma
 from pointsman.sim.simulation.kernel import Simulation, SimulationResult
 from pointsman.sim.simulation.options import SimulationOptions
 from pointsman.sim.workload.named import WorkloadNameError, open_workload
+from pointsman.sim.workload.predictions import Predicted, is_predictions
 from pointsman.sim.workload.request import Workload, count_requests
 from pointsman.sim.workload.scale import Cut, RateScaled
 
@@ -111,6 +112,8 @@ class SimulationPlan:
             source = open_workload(self.trace, longest)
         except WorkloadNameError as error:
             raise click.BadParameter(str(error), param_hint="TRACE") from error
+        if is_predictions(self.predictor):
+            source = Predicted(source, Path(self.predictor))
         return Cut(RateScaled(source, self.rate_scale, self.seed), self.max_requests)
 
     def options(self) -> SimulationOptions:
@@ -127,11 +130,17 @@ class SimulationPlan:
             explain=frozenset(self.explain),
         )
 
+    @property
+    def _predictor_shown(self) -> str | None:
+        if self.predictor == "none":
+            return None
+        return Path(self.predictor).name if is_predictions(self.predictor) else self.predictor
+
     def facts(self) -> RunFacts:
         return RunFacts(
             trace=Path(self.trace).name,
             policy=self.policy,
-            predictor=None if self.predictor == "none" else self.predictor,
+            predictor=self._predictor_shown,
             seed=self.seed,
             pools=self.pools,
             rate_scale=self.rate_scale,
@@ -266,7 +275,8 @@ def shared_options(*, without: Sequence[str] = ()) -> Option:
             default="none",
             show_default=True,
             metavar="none|mean|oracle|noisy:TAU|FILE",
-            help="Predicts answer lengths; TAU is Kendall's rank correlation with the truth.",
+            help="Predicts answer lengths; TAU is Kendall's rank correlation with the truth, FILE a CSV or JSONL, maybe "
+            "gzipped, with predicted_output_tokens, one line a request of TRACE.",
         ),
         "seed": click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn."),
         "rate_scale": click.option(

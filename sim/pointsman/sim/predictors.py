@@ -1,4 +1,4 @@
-"""Predicted answer lengths for simulated requests: none, the mean, the truth, or the truth with noise.
+"""Predicted answer lengths for simulated requests: none, the mean, the truth, the truth with noise, or those of a file.
 
 Noise is meant by what it does to an order: `noisy:TAU` draws predictions whose Kendall rank correlation with the truth
 is TAU in expectation. On log lengths with a standard deviation s that are near normal, adding normal noise of standard
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
+from pointsman.sim.workload.predictions import SUFFIXES, is_predictions
 from pointsman.sim.workload.request import TraceRequest, Workload
 
 MOST_SAMPLED = 100_000
@@ -64,8 +65,18 @@ class NoisyPredictor:
         return max(1, round(request.output_tokens * math.exp(self.rng.gauss(0.0, self.deviation))))
 
 
+@dataclass(frozen=True, slots=True)
+class GivenPredictor:
+    """What the requests carry: see `Predicted`."""
+
+    def predict(self, request: TraceRequest) -> int:
+        return request.expected_output_tokens
+
+
 def make_predictor(name: str, workload: Workload, seed: int) -> Predictor:
-    """`none`, `mean`, `oracle` or `noisy:TAU`. Raises PredictorError."""
+    """`none`, `mean`, `oracle`, `noisy:TAU`, or a file's name if the workload is `Predicted` by it. Raises PredictorError."""
+    if is_predictions(name):
+        return GivenPredictor()
     if name == "none":
         return NoPredictor()
     if name == "oracle":
@@ -74,7 +85,9 @@ def make_predictor(name: str, workload: Workload, seed: int) -> Predictor:
         return MeanPredictor(round(_moments(workload)[0]))
     kind, _, value = name.partition(":")
     if kind != "noisy":
-        raise PredictorError(f"unknown predictor {name!r}; there are none, mean, oracle and noisy:TAU")
+        raise PredictorError(
+            f"unknown predictor {name!r}; there are none, mean, oracle, noisy:TAU and files ending in {', '.join(SUFFIXES)}"
+        )
     try:
         tau = float(value)
     except ValueError:

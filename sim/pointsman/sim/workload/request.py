@@ -22,6 +22,8 @@ class TraceRequest:
     tenant: str = ""
     priority: int = 0
     prompt: str | None = None
+    expected_output_tokens: int = 0
+    """What somebody predicted; 0: nothing."""
 
     def __init__(
         self,
@@ -34,6 +36,7 @@ class TraceRequest:
         tenant: str = "",
         priority: int = 0,
         prompt: str | None = None,
+        expected_output_tokens: int = 0,
     ) -> None:
         self.arrival_s = arrival_s
         self.prompt_tokens = prompt_tokens
@@ -44,6 +47,7 @@ class TraceRequest:
         self.tenant = tenant
         self.priority = priority
         self.prompt = prompt
+        self.expected_output_tokens = expected_output_tokens
 
     def at(self, arrival_s: float) -> "TraceRequest":
         """The same at another time."""
@@ -57,6 +61,7 @@ class TraceRequest:
             self.tenant,
             self.priority,
             self.prompt,
+            self.expected_output_tokens,
         )
 
 

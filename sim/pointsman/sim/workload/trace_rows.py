@@ -65,7 +65,7 @@ class Row:
                 seconds = math.nan
             if math.isfinite(seconds):
                 return seconds
-        raise TraceError(self.path, self.line, "timestamp_s", f"{_shown(value)} is not a number of seconds")
+        raise TraceError(self.path, self.line, "timestamp_s", f"{shown(value)} is not a number of seconds")
 
     def whole(self, field: str, least: int, most: int, absent: int | None = None) -> int:
         value = self.row.get(field, "")
@@ -73,7 +73,7 @@ class Row:
             return absent
         number = _whole(value)
         if number is None or not least <= number <= most:
-            self.refuse(field, f"{_shown(value)} is not a whole number from {least} to {most}")
+            self.refuse(field, f"{shown(value)} is not a whole number from {least} to {most}")
         return cast("int", number)
 
     def text(self, field: str) -> str:
@@ -83,7 +83,7 @@ class Row:
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if not isinstance(value, str):
-            self.refuse(field, f"{_shown(value)} is not text")
+            self.refuse(field, f"{shown(value)} is not text")
         return cast("str", value)
 
     def hash_ids(self, prompt_tokens: int) -> tuple[int, ...]:
@@ -92,7 +92,7 @@ class Row:
         ids = tuple(_whole(item) for item in listed) if isinstance(listed, list | tuple) else (None,)
         if any(hash_id is None or not 0 <= hash_id <= MOST_HASH_ID for hash_id in ids):
             self.refuse(
-                "hash_ids", f"{_shown(value)} is not a list of whole numbers, separated by spaces in CSV"
+                "hash_ids", f"{shown(value)} is not a list of whole numbers, separated by spaces in CSV"
             )
         if len(ids) > -(-prompt_tokens // HASH_BLOCK_TOKENS):
             self.refuse(
@@ -108,7 +108,8 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as messages quote it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -125,7 +126,8 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise TraceError(path, number + 1 if number else None, None, f"cannot be read: {problem}") from error
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The same as text. Raises TraceError."""
     for number, line in raw_lines(path):
         try:
             yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -142,7 +144,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 def jsonl_requests(path: Path) -> Iterator[tuple[int, TraceRequest]]:
     """Line numbers and requests, their timestamps as arrival times. Raises TraceError."""
-    for number, line in _lines(path):
+    for number, line in text_lines(path):
         if not line.strip():
             continue
         try:
@@ -150,7 +152,7 @@ def jsonl_requests(path: Path) -> Iterator[tuple[int, TraceRequest]]:
         except orjson.JSONDecodeError as error:
             raise TraceError(path, number, None, f"is not JSON: {error}") from error
         if not isinstance(values, dict):
-            raise TraceError(path, number, None, f"{_shown(values)} is not a JSON object")
+            raise TraceError(path, number, None, f"{shown(values)} is not a JSON object")
         missing = [field for field in REQUIRED if field not in values]
         if missing:
             raise TraceError(path, number, missing[0], "is missing")
@@ -168,7 +170,7 @@ def csv_requests(path: Path) -> Iterator[tuple[int, TraceRequest]]:
                 hint = "; give long prompts as JSONL" if "limit" in str(error) else ""
                 raise TraceError(path, reader.line_num, None, f"is not CSV: {error}{hint}") from error
     except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
-        for _ in _lines(path):  # finds the line and raises
+        for _ in text_lines(path):  # finds the line and raises
             pass
         raise TraceError(path, None, None, f"cannot be read: {error}") from error
 
