@@ -96,6 +96,9 @@ class ApiClient:
                 # Else transports under TLS outlive the session: their shutdown waits for the server.
                 await self._session.connector.close(abort_ssl=True)
             await self._session.close()
+            # What was aborted is closed in the loop's next passes, which may be its last.
+            for _ in range(3):
+                await asyncio.sleep(0)
 
     def session_for_others(self) -> aiohttp.ClientSession:
         """A session with the credentials of this moment, for a library with calls of its own; the caller closes it.
