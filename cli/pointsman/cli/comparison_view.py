@@ -5,8 +5,6 @@ Matplotlib draws both from one figure; a rasterizer of our own would be the larg
 
 import html
 import io
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pointsman.cli.comparison import Compared
-from pointsman.cli.report_view import seconds, share
+from pointsman.cli.report_view import seconds, share, write_whole
 from pointsman.sim.report import Report
 
 if TYPE_CHECKING:
@@ -141,19 +139,6 @@ def write_plots(base: Path, compared: Sequence[Compared]) -> list[Path]:
     for path, data in zip(written, (picture.getvalue(), page.encode()), strict=True):
         write_whole(path, data)
     return written
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Written beside its place and moved there. Raises OSError."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _page(compared: Sequence[Compared], svg: str) -> str:

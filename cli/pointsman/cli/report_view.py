@@ -27,8 +27,13 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Whole or not at all: written beside its place and moved there. Raises OSError."""
+    """Whole or not at all. Raises OSError."""
     data = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    write_whole(path, data)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Written beside its place and moved there. Raises OSError."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
