@@ -20,7 +20,8 @@ from dataplane.environments import DYNAMO
 from pointsman.core.cluster import Cluster
 from pointsman.core.events import Event, Finished, InstanceHealth, InstanceSeen, Placed, PrefillEnded
 from pointsman.core.instances import Instance, InstanceId, Role
-from pointsman.core.placement.kv_cost import KvCost, cached_tokens
+from pointsman.core.placement.kv_cost import KvCost
+from pointsman.core.placement.policy import cached_tokens
 from pointsman.core.requests import RequestView
 from pointsman.core.slots import Slots
 from pointsman.core.view import Stage
@@ -102,7 +103,8 @@ def _agree(trace: Path, scale: float) -> Row:
         equal += ours[chosen] == min(ours)
         equal_books += kept[chosen] == min(kept)
         running += sum(cluster.loads.running[slot] for slot in slots.listed)
-        cluster.apply(Placed(request, None, ids[chosen], request.arrived_s))
+        hit = cached_tokens(cluster, request, slots.listed[chosen])
+        cluster.apply(Placed(request, None, ids[chosen], request.arrived_s, hit))
         books[chosen].pending[request.request_id] = request.prompt_tokens - cached[chosen] * BLOCK
         books[chosen].blocks.update(blocks)
         first = PrefillEnded(request.request_id, 0.0)

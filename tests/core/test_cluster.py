@@ -69,6 +69,29 @@ def test_a_split_request_leaves_the_prefill_instance_when_its_prefill_ends() -> 
     assert (loads(cluster, 0), loads(cluster, 1)) == ((0, 0, 0), (1, 0, 100))
 
 
+def test_what_was_cached_at_placement_is_held_but_no_work() -> None:
+    cluster = clustered(1)
+    seen = []
+    for event in (
+        Placed(request("a"), None, ids(1)[0], 0.0, cached_tokens=60),
+        PrefillEnded("a", 1.0),
+        Finished("a", 2.0, completed=True),
+        Placed(request("b"), None, ids(1)[0], 3.0, cached_tokens=1000),
+        PrefillEnded("b", 4.0),
+    ):
+        cluster.apply(event)
+        seen.append(loads(cluster, 0))
+    assert seen == [(1, 40, 60), (1, 0, 100), (0, 0, 0), (1, 0, 100), (1, 0, 100)]
+
+
+def test_a_prefill_instance_works_on_what_is_not_cached_and_decode_holds_all() -> None:
+    cluster = clustered(2)
+    cluster.apply(Placed(request("a"), ids(2)[0], ids(2)[1], 0.0, cached_tokens=60))
+    assert (loads(cluster, 0), loads(cluster, 1)) == ((1, 40, 0), (1, 0, 100))
+    cluster.apply(PrefillEnded("a", 1.0))
+    assert (loads(cluster, 0), loads(cluster, 1)) == ((0, 0, 0), (1, 0, 100))
+
+
 def test_the_decode_instance_may_be_chosen_anew() -> None:
     cluster = clustered(3)
     cluster.apply(Placed(request("a"), ids(3)[0], ids(3)[1], 0.0))
@@ -129,7 +152,13 @@ def test_nothing_is_left_when_everything_has_ended(seed: int, steps: int) -> Non
         some = rng.choice(sorted(running)) if running else name
         prefill, decode = rng.sample(ids(4), 2)
         events: list[Event] = [
-            Placed(request(name, rng.randrange(1, 500)), rng.choice([None, prefill]), decode, 0.0),
+            Placed(
+                request(name, rng.randrange(1, 500)),
+                rng.choice([None, prefill]),
+                decode,
+                0.0,
+                rng.randrange(600),
+            ),
             PrefillEnded(some, 0.0),
             Progress(some, rng.randrange(1, 900)),
             DecodeChosen(some, decode, 0.0),

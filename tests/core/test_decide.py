@@ -65,6 +65,45 @@ def test_a_mostly_cached_prompt_skips_the_prefill_pool(
     assert decision.why.startswith("232 tokens to prefill, not worth a transfer")
 
 
+@pytest.mark.parametrize(
+    ("case", "roles", "cached_on", "cached_tokens"),
+    [
+        ("a mixed instance", ["mixed"], 0, 256),
+        ("the prefill instance of a pair", ["prefill", "decode"], 0, 256),
+        ("not the decode instance of a pair: it gets the KV", ["prefill", "decode"], 1, 0),
+        ("a mixed instance beside a prefill pool", ["decode", "mixed"], 1, 256),
+    ],
+)
+def test_a_dispatch_tells_what_of_the_prompt_is_cached_where_it_is_computed(
+    case: str,
+    roles: list[str],
+    cached_on: int,
+    cached_tokens: int,
+    make_cluster: MakeCluster,
+    make_request: MakeRequest,
+) -> None:
+    cluster = make_cluster(*roles, capabilities=Capabilities(local_prefill=False))
+    cluster.prefixes.insert(cached_on, (1, 2), 100)
+    request = make_request(prompt_tokens=1000, block_hashes=(1, 2, 3), block_tokens=128)
+    decision = one(cluster, request)
+    assert isinstance(decision, Dispatch), case
+    assert decision.cached_tokens == cached_tokens, case
+
+
+def test_who_waits_together_sees_what_is_cached_for_the_others(
+    make_cluster: MakeCluster, make_request: MakeRequest
+) -> None:
+    cluster = make_cluster("mixed", "mixed")
+    cluster.prefixes.insert(0, (1, 2, 3, 4, 5, 6, 7), 100)
+    rules = Rules(default=ModelRules(make_policy("kv_cost")))
+    long = make_request("a", prompt_tokens=1000, block_hashes=(1, 2, 3, 4, 5, 6, 7), block_tokens=128)
+    short = make_request("b", prompt_tokens=10)
+    first, second = decide(cluster, [long, short], 0.0, Random(0), rules)
+    assert isinstance(first, Dispatch)
+    assert isinstance(second, Dispatch)
+    assert (first.decode, first.cached_tokens, second.decode) == (at(0), 896, at(1))
+
+
 def test_engines_that_cannot_prefill_on_decode_always_get_a_pair(
     make_cluster: MakeCluster, make_request: MakeRequest
 ) -> None:

@@ -43,16 +43,17 @@ class Placement:
 
     __slots__ = ("context", "decode", "local_prompt", "output_tokens", "prefill", "remote_prompt", "request")
 
-    def __init__(self, request: RequestView, prefill: int, decode: int) -> None:
+    def __init__(self, request: RequestView, prefill: int, decode: int, cached_tokens: int) -> None:
         self.request = request
         self.prefill = prefill
         self.decode = decode
         split = prefill != GONE
-        self.remote_prompt = request.prompt_tokens if split else 0
+        uncached = request.prompt_tokens - cached_tokens
+        self.remote_prompt = uncached if split else 0
         """Prompt tokens not computed yet on the prefill instance."""
-        self.local_prompt = 0 if split else request.prompt_tokens
+        self.local_prompt = 0 if split else uncached
         """Prompt tokens not computed yet on the decode instance."""
-        self.context = request.prompt_tokens if split else 0
+        self.context = request.prompt_tokens if split else cached_tokens
         """Context tokens on the decode instance."""
         self.output_tokens = 0
 
@@ -170,9 +171,10 @@ class Cluster:
         decode = self._slots.get(event.decode, GONE) if event.decode else GONE
         if prefill == GONE and decode == GONE:
             return
-        self._placements[request.request_id] = Placement(request, prefill, decode)
+        cached = max(0, min(event.cached_tokens, request.prompt_tokens))
+        self._placements[request.request_id] = Placement(request, prefill, decode, cached)
         self._placed[request.model] = self._placed.get(request.model, 0) + 1
-        self.loads.add(request, prefill, decode)
+        self.loads.add(request, prefill, decode, cached)
         self.served.placed(request)
         if request.block_hashes:
             for slot in (prefill, decode):

@@ -28,7 +28,7 @@ class Draft:
         prefill = self._slot(dispatch.prefill)
         decode = self._slot(dispatch.decode)
         if prefill != NONE or decode != NONE:
-            self.loads.add(request, prefill, decode)
+            self.loads.add(request, prefill, decode, dispatch.cached_tokens)
         self._placed[request.model] = self._placed.get(request.model, 0) + 1
 
     def _slot(self, instance: InstanceId | None) -> int:

@@ -8,7 +8,7 @@ from pointsman.core.cluster_draft import Draft
 from pointsman.core.decisions import Decision, Dispatch, Reject, RejectReason, Wait
 from pointsman.core.instances import InstanceId, Role
 from pointsman.core.placement.least_requests import LeastRequests
-from pointsman.core.placement.policy import Pick, Policy
+from pointsman.core.placement.policy import Pick, Policy, cached_tokens
 from pointsman.core.queueing.first_come import FirstCome
 from pointsman.core.queueing.order import Order, in_order
 from pointsman.core.requests import RequestView
@@ -136,7 +136,8 @@ def _place(
         return _full(request, now, rules)
     policy = rules.of(request.model).policy
     pick = policy.pick(view, request, slots, Stage.WHOLE, rng)
-    return _dispatch(request, None, view.instance(pick.slot).id, policy, len(slots), pick)
+    cached = cached_tokens(view, request, pick.slot)
+    return _dispatch(request, None, view.instance(pick.slot).id, policy, len(slots), pick, cached)
 
 
 def choose_decode(
@@ -154,7 +155,7 @@ def choose_decode(
         return _full(request, now, rules)
     policy = rules.of(request.model).policy
     pick = policy.pick(view, request, slots, Stage.DECODE, rng)
-    return _dispatch(request, prefill, view.instance(pick.slot).id, policy, len(slots), pick)
+    return _dispatch(request, prefill, view.instance(pick.slot).id, policy, len(slots), pick, 0)
 
 
 def _place_split(
@@ -179,21 +180,23 @@ def _place_split(
     second = policy.pick(view, request, decode_slots, Stage.DECODE, rng)
     target = view.instance(second.slot)
     if target.capabilities.local_prefill:
-        uncached = _uncached_tokens(view, request, second.slot)
+        cached = cached_tokens(view, request, second.slot)
+        uncached = request.prompt_tokens - cached
         if uncached <= rule.local_prefill_tokens:
             second.why = f"{uncached} tokens to prefill, not worth a transfer: {second.why}"
-            return _dispatch(request, None, target.id, policy, len(decode_slots), second)
+            return _dispatch(request, None, target.id, policy, len(decode_slots), second, cached)
     entry_slots = _with_room(view, request, entry)
     if not (entry.one_transfer_group and decode.one_transfer_group):
         entry_slots = _partners(view, entry_slots, second.slot)
     if not len(entry_slots):
         return _full(request, now, rules)
     first = policy.pick(view, request, entry_slots, Stage.ENTRY, rng)
-    chosen = view.instance(first.slot)
+    chosen, cached = view.instance(first.slot), cached_tokens(view, request, first.slot)
     if chosen.role is Role.MIXED:
-        return _dispatch(request, None, chosen.id, policy, len(entry_slots), first)
+        return _dispatch(request, None, chosen.id, policy, len(entry_slots), first, cached)
     both = Pick(second.slot, first.cost + second.cost, f"{first.why}, then {second.why}")
-    return _dispatch(request, chosen.id, target.id, policy, len(entry_slots) + len(decode_slots), both)
+    together = len(entry_slots) + len(decode_slots)
+    return _dispatch(request, chosen.id, target.id, policy, together, both, cached)
 
 
 def _with_room(view: ClusterView, request: RequestView, group: Group) -> Slots:
@@ -227,11 +230,6 @@ def _partners(view: ClusterView, slots: Slots, other: int) -> Slots:
     )
 
 
-def _uncached_tokens(view: ClusterView, request: RequestView, slot: int) -> int:
-    held = view.prefixes.held(slot, request.block_hashes)
-    return max(0, request.prompt_tokens - held * request.block_tokens)
-
-
 def _dispatch(
     request: RequestView,
     prefill: InstanceId | None,
@@ -239,8 +237,9 @@ def _dispatch(
     policy: Policy,
     candidates: int,
     pick: Pick,
+    cached: int,
 ) -> Dispatch:
-    return Dispatch(request.request_id, prefill, decode, policy.name, candidates, pick.cost, pick.why)
+    return Dispatch(request.request_id, prefill, decode, policy.name, candidates, pick.cost, pick.why, cached)
 
 
 def _full(request: RequestView, now: float, rules: Rules) -> Decision:

@@ -33,6 +33,8 @@ class Dispatch:
     cost: float
     """The chosen candidate's score in the policy's unit; lower is better."""
     why: str
+    cached_tokens: int
+    """Prompt tokens expected in the cache of the instance that computes the prompt."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Dispatch:
         candidates: int,
         cost: float,
         why: str,
+        cached_tokens: int = 0,
     ) -> None:
         self.request_id = request_id
         self.prefill = prefill
@@ -51,6 +54,7 @@ class Dispatch:
         self.candidates = candidates
         self.cost = cost
         self.why = why
+        self.cached_tokens = cached_tokens
 
     def explain(self) -> str:
         """One line of ASCII for the `x-pointsman-decision` header."""

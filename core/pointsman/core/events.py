@@ -60,6 +60,9 @@ class Placed:
     decode: InstanceId | None
     """None: not chosen yet (late decode)."""
     at_s: float
+    cached_tokens: int
+    """Prompt tokens that its writer expected in the cache of the instance that computes the prompt. It is told and not
+    folded anew, since views of other routers, later, know of other prefixes."""
 
     def __init__(
         self,
@@ -67,11 +70,13 @@ class Placed:
         prefill: InstanceId | None,
         decode: InstanceId | None,
         at_s: float,
+        cached_tokens: int = 0,
     ) -> None:
         self.request = request
         self.prefill = prefill
         self.decode = decode
         self.at_s = at_s
+        self.cached_tokens = cached_tokens
 
 
 @dataclass(init=False, slots=True)

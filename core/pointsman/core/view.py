@@ -30,8 +30,9 @@ class Stage(Enum):
 class Loads:
     """What is placed on each slot and not finished, from the routers' own records.
 
-    running: requests; prefill_tokens: prompt tokens not computed yet; context_tokens: KV tokens of requests that
-    decode, or will once their prefill elsewhere has ended.
+    running: requests; prefill_tokens: prompt tokens to compute, without those that were cached when the request was
+    placed; context_tokens: KV tokens of requests that decode, or will once their prefill elsewhere has ended, and what
+    was cached of prompts that are still computed here. So both together are the KV that is held, or will be.
     """
 
     __slots__ = ("context_tokens", "prefill_tokens", "running")
@@ -52,18 +53,19 @@ class Loads:
         self.prefill_tokens = longer(other.prefill_tokens, slots)
         self.context_tokens = longer(other.context_tokens, slots)
 
-    def add(self, request: RequestView, prefill: int, decode: int) -> None:
-        """Account a placement; slot -1: none."""
+    def add(self, request: RequestView, prefill: int, decode: int, cached_tokens: int) -> None:
+        """Account a placement; slot -1: none. `cached_tokens` of the prompt, at most all, need no computing."""
         tokens = request.prompt_tokens
         if prefill >= 0:
             self.running[prefill] += 1
-            self.prefill_tokens[prefill] += tokens
+            self.prefill_tokens[prefill] += tokens - cached_tokens
             if decode >= 0:
                 self.running[decode] += 1
                 self.context_tokens[decode] += tokens
         else:
             self.running[decode] += 1
-            self.prefill_tokens[decode] += tokens
+            self.prefill_tokens[decode] += tokens - cached_tokens
+            self.context_tokens[decode] += cached_tokens
 
 
 class Group:

@@ -132,7 +132,9 @@ class Brain:
 
     def _carry_out(self, request: RequestView, decision: Decision, on_decision: OnDecision) -> None:
         if isinstance(decision, Dispatch):
-            self.record(Placed(request, decision.prefill, decision.decode, self._clock()))
+            self.record(
+                Placed(request, decision.prefill, decision.decode, self._clock(), decision.cached_tokens)
+            )
             on_decision(decision)
         elif isinstance(decision, Reject):
             on_decision(decision)

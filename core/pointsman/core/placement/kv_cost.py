@@ -4,7 +4,7 @@ import math
 from random import Random
 from typing import Final
 
-from pointsman.core.placement.policy import Pick
+from pointsman.core.placement.policy import Pick, cached_tokens
 from pointsman.core.requests import RequestView
 from pointsman.core.slots import Slots
 from pointsman.core.view import ClusterView, Stage
@@ -21,8 +21,8 @@ class KvCost:
     of one. Decode stages count what is held alone, as Dynamo's decode routers do. Defaults are Dynamo's:
     1, 1, 0 and 0.
 
-    Where it differs: Dynamo counts blocks that two running requests share once, and prompt tokens it expects in the
-    cache not at all; the view's loads count both in full. Wrong when an engine has evicted what the index still
+    Where it differs: Dynamo counts blocks that two running requests share once, the view's loads count them for each.
+    Wrong when an engine has evicted what the index still
     lists: the instance then gets work for which it has no head start.
     """
 
@@ -58,13 +58,6 @@ class KvCost:
                 cost += self.prefill_load_scale * max(0.0, pending + prompt - credit)
             costs.append(cost)
         return costs
-
-
-def cached_tokens(view: ClusterView, request: RequestView, slot: int) -> int:
-    """Tokens of the prompt that the index holds for a slot."""
-    if not request.block_hashes:
-        return 0
-    return min(request.prompt_tokens, view.prefixes.held(slot, request.block_hashes) * request.block_tokens)
 
 
 def least(costs: list[float], rng: Random) -> int:

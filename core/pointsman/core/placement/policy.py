@@ -73,6 +73,13 @@ def extremes(slots: Slots, values: PerSlot) -> tuple[int, int]:
     return int(vectored.min()), int(vectored.max())
 
 
+def cached_tokens(view: ClusterView, request: RequestView, slot: int) -> int:
+    """Tokens of the prompt that the index holds for a slot."""
+    if not request.block_hashes:
+        return 0
+    return min(request.prompt_tokens, view.prefixes.held(slot, request.block_hashes) * request.block_tokens)
+
+
 def outstanding_tokens(view: ClusterView, stage: Stage) -> PerSlot:
     """Tokens placed on each slot that matter to a stage: prompts still to compute, contexts being decoded."""
     loads = view.loads

@@ -3,8 +3,8 @@
 from random import Random
 from typing import Final
 
-from pointsman.core.placement.kv_cost import cached_tokens, least
-from pointsman.core.placement.policy import Pick
+from pointsman.core.placement.kv_cost import least
+from pointsman.core.placement.policy import Pick, cached_tokens
 from pointsman.core.requests import RequestView
 from pointsman.core.slots import Slots
 from pointsman.core.view import ClusterView, Stage

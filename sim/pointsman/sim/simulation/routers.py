@@ -174,7 +174,9 @@ class Routers:
         if request.request_id in self._explained:
             self._explain(replica.cluster, request, decision, now_ps)
         if isinstance(decision, Dispatch):
-            placed = Placed(request, decision.prefill, decision.decode, now_ps / PS_PER_S)
+            placed = Placed(
+                request, decision.prefill, decision.decode, now_ps / PS_PER_S, decision.cached_tokens
+            )
             self.record(replica.number, placed, now_ps)
             self._on_answer(request, decision)
         elif isinstance(decision, Reject):
