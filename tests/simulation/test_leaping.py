@@ -85,6 +85,7 @@ def clusters(draw: st.DrawFn) -> dict[str, Any]:
         "routers": draw(st.integers(1, 3)),
         "view_delay_s": draw(st.sampled_from((0.0, 0.25))),
         "changes": changes,
+        "prefill_answers": draw(st.booleans()),
     }
 
 

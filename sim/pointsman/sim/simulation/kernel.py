@@ -197,8 +197,13 @@ class Simulation:
         if node is None or node.engine is None:
             self._failed_attempt(life, instance, "its instance is gone")
             return
-        output_tokens = 1 if part is Part.PREFILL else life.output_tokens
-        leg = Leg(life.view.request_id, life.prompt_tokens, output_tokens, life, part, node.number)
+        prompt_tokens, output_tokens = life.prompt_tokens, life.output_tokens
+        if part is Part.PREFILL:
+            output_tokens = 1
+        elif part is Part.DECODE and self.options.prefill_answers:
+            # The first token of the answer is known already, though its KV is not.
+            prompt_tokens, output_tokens = prompt_tokens + 1, output_tokens - 1
+        leg = Leg(life.view.request_id, prompt_tokens, output_tokens, life, part, node.number)
         leg.priority = -life.view.priority
         leg.then = then
         if life.prefix:
@@ -275,8 +280,8 @@ class Simulation:
                     if output.finished:
                         self._prefilled(leg)
                     continue
-                if leg.life.first_token_ps == NEVER:
-                    self._first_token(leg, node)
+                if leg.life.first_token_ps == NEVER or leg.life.source is not None:
+                    self._first_output(leg, node)
                 elif leg.preempted_ps != NEVER and leg.life.index >= self.recorder.warm_up:
                     self.recorder.measured.gaps.add(self._now_ps - leg.preempted_ps)
                 leg.preempted_ps = NEVER
@@ -300,32 +305,46 @@ class Simulation:
         first_ps = cost.decode_run_ps(1, run.decode_sequences, run.decode_context_tokens)
         gaps.add_rising(first_ps, cost.tc_ps * run.decode_sequences, iterations, sequences)
 
-    def _first_token(self, leg: Leg, node: Node) -> None:
+    def _first_output(self, leg: Leg, node: Node) -> None:
+        """The first token of a leg that answers."""
         life = leg.life
-        life.first_token_ps = self._now_ps
-        if life.index < self.recorder.warm_up:
+        warms_up = life.index < self.recorder.warm_up
+        if life.first_token_ps == NEVER:
+            life.first_token_ps = self._now_ps
+        elif not warms_up:
+            self.recorder.measured.gaps.add(self._now_ps - life.first_token_ps)
+        if warms_up:
             node.warming += 1
         source = life.source
         if source is not None:
             life.source = None
-            holder = self._nodes[source.node]
-            if holder.engine is not None:
-                if holder.run is not None:
-                    self._cut(holder, holder.run)
-                holder.engine.release_kv(source.request_id)
-                if holder.run is None:
-                    heappush(self._queue, (self._now_ps, INSTANCE_WAKES, holder.number, holder.version))
+            self._release_kv(source)
         else:
             now_s = self._now_ps / PS_PER_S
             self._routers.record(life.replica, PrefillEnded(life.view.request_id, now_s), self._now_ps)
 
+    def _release_kv(self, source: Leg) -> None:
+        """What a prefill leg holds is needed no more."""
+        holder = self._nodes[source.node]
+        if holder.engine is None:
+            return
+        if holder.run is not None:
+            self._cut(holder, holder.run)
+        holder.engine.release_kv(source.request_id)
+        if holder.run is None:
+            heappush(self._queue, (self._now_ps, INSTANCE_WAKES, holder.number, holder.version))
+
     def _finished(self, leg: Leg, node: Node) -> None:
-        life = leg.life
-        if life.index < self.recorder.warm_up:
+        if leg.life.index < self.recorder.warm_up:
             node.warming -= 1
+        self._completed(leg.life)
+
+    def _completed(self, life: Life) -> None:
         self.recorder.of(life.index).completed(
             life.arrived_ps, life.first_token_ps, self._now_ps, life.output_tokens, life.view.slo
         )
+        if self.options.on_completed is not None:
+            self.options.on_completed(life, self._now_ps)
         self._leave(life, completed=True)
         del self._lives[life.view.request_id]
         self.ended += 1
@@ -334,6 +353,13 @@ class Simulation:
         """The prompt's KV is there: the answer goes on elsewhere."""
         life, now_s = leg.life, self._now_ps / PS_PER_S
         request_id = life.view.request_id
+        if self.options.prefill_answers:
+            life.first_token_ps = self._now_ps
+            if life.output_tokens == 1:
+                self._release_kv(leg)
+                self._routers.record(life.replica, PrefillEnded(request_id, now_s), self._now_ps)
+                self._completed(life)
+                return
         decode = leg.then
         if decode is None:
             chosen = self._routers.choose_decode(life.replica, request_id, self._now_ps)
@@ -442,7 +468,8 @@ class Simulation:
                 continue
             for request, tokens in engine.progress(run, self._now_ps):
                 if isinstance(request, Leg) and request.part is not Part.PREFILL:
-                    progress = Progress(request.request_id, tokens)
+                    earlier = request.life.output_tokens - request.output_tokens
+                    progress = Progress(request.request_id, earlier + tokens)
                     self._routers.record(request.life.replica, progress, self._now_ps)
         heappush(self._queue, (self._now_ps + PROGRESS_PS, PROGRESS_IS_TOLD, 0, 0))
 

@@ -1,6 +1,6 @@
 """What a simulated cluster is made of and how its routers decide."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -8,6 +8,7 @@ from pointsman.core.decide import Rules
 from pointsman.sim.engine import EngineOptions
 from pointsman.sim.objective import Objective
 from pointsman.sim.pools import Pool
+from pointsman.sim.simulation.lives import Life
 
 MODEL = "simulated"
 """The name under which all instances serve: one simulation, one model."""
@@ -51,5 +52,10 @@ class SimulationOptions:
     changes: Sequence[InstanceChange] = ()
     explain: frozenset[int] = frozenset()
     """Requests, by their place in the order of arrival from 0, whose decisions are kept in words."""
+    prefill_answers: bool = False
+    """Whether the first token comes from the prefill instance and the decode instance goes on with the second (Splitwise,
+    DistServe, SGLang). Else the decode instance computes it again from the KV that it pulled (NIXL in vLLM)."""
+    on_completed: Callable[[Life, int], None] | None = None
+    """Hears of each request that completed, and when in picoseconds, warm-up included."""
     stepwise: bool = False
     """Step through every iteration instead of leaping: slow, and the same result."""
