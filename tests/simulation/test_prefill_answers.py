@@ -49,17 +49,17 @@ def run(output_tokens: int, *, prefill_answers: bool) -> tuple[SimulationResult,
 
 
 @pytest.mark.parametrize(
-    ("output_tokens", "prefill_answers", "first_ms", "last_ms"),
+    ("output_tokens", "answers_first", "first_ms", "last_ms"),
     [
-        pytest.param(5, False, 100 + 50 + 10, 100 + 50 + 5 * 10, id="the decode instance begins the answer"),
-        pytest.param(5, True, 100, 100 + 50 + 4 * 10, id="it goes on with the second token"),
-        pytest.param(1, True, 100, 100, id="an answer of one token needs no decode instance"),
+        pytest.param(5, Role.DECODE, 100 + 50 + 10, 100 + 50 + 5 * 10, id="the decode instance begins"),
+        pytest.param(5, Role.PREFILL, 100, 100 + 50 + 4 * 10, id="it goes on with the second token"),
+        pytest.param(1, Role.PREFILL, 100, 100, id="an answer of one token needs no decode instance"),
     ],
 )
 def test_the_first_token_comes_from_whoever_is_to_give_it(
-    output_tokens: int, prefill_answers: bool, first_ms: int, last_ms: int
+    output_tokens: int, answers_first: Role, first_ms: int, last_ms: int
 ) -> None:
-    result, heard = run(output_tokens, prefill_answers=prefill_answers)
+    result, heard = run(output_tokens, prefill_answers=answers_first is Role.PREFILL)
     assert heard == [(first_ms, last_ms)]
     figures = result.recorder.whole()
     assert figures.ttft.max_ps == first_ms * MS
