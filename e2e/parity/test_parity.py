@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from pointsman.sim.workload.generate import AZURE_CONVERSATION_2023, Generated
+from pointsman.sim.workload.generate import Generated
+from pointsman.sim.workload.published import AZURE_CONVERSATION_2023
 from pointsman.sim.workload.request import TraceRequest
 
 PROFILE = "a100-opt-13b"

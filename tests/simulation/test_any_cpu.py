@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pointsman.sim.workload.generate import AZURE_CONVERSATION_2023, Generated
+from pointsman.sim.workload.generate import Generated
+from pointsman.sim.workload.published import AZURE_CONVERSATION_2023
 
 POLICIES = ("least_tokens", "kv_cost", "session")
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pointsman.sim.workload.generate import AZURE_CONVERSATION_2023, Generated
+from pointsman.sim.workload.generate import Generated
+from pointsman.sim.workload.published import AZURE_CONVERSATION_2023
 
 PUBLISHED = {
     # min, p50, p90, p99, max, mean of the 2023 conversation trace's first 15,460 requests

@@ -24,7 +24,8 @@ from pointsman.loadgen.replay import Plan, Replay, Target
 from pointsman.loadgen.wire import Dialect, Endpoint
 from pointsman.sim.objective import ProfileObjective
 from pointsman.sim.report import Report, RunFacts
-from pointsman.sim.workload.generate import AZURE_CONVERSATION_2023, Generated
+from pointsman.sim.workload.generate import Generated
+from pointsman.sim.workload.published import AZURE_CONVERSATION_2023
 from pointsman.sim.workload.scale import RateScaled
 
 SPEED = 5.0

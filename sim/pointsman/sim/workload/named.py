@@ -1,62 +1,88 @@
 """Workloads by name instead of by file: `gen:azure-conv?rate=12&requests=20000&seed=1`."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pointsman.sim.workload.generate import AZURE_CONVERSATION_2023, Generated, TraceStatistics
+from pointsman.sim.workload import published
+from pointsman.sim.workload.clients import ClientsWorkload, Population
+from pointsman.sim.workload.generate import Generated
+from pointsman.sim.workload.parameters import Parameters, WorkloadNameError
 from pointsman.sim.workload.request import Workload
+from pointsman.sim.workload.servegen import read_servegen, servegen_models
+from pointsman.sim.workload.shipped import SHIPPED, load_population
+from pointsman.sim.workload.statistics import TraceStatistics
 from pointsman.sim.workload.trace import TraceFile
 
+__all__ = ["GENERATORS", "Generator", "WorkloadNameError", "open_workload"]
+
 PREFIX = "gen:"
-GENERATORS: Mapping[str, TraceStatistics] = {"azure-conv": AZURE_CONVERSATION_2023}
 DEFAULT_REQUESTS = 10_000
-MOST_REQUESTS = 100_000_000
-PARAMETERS = ("rate", "requests", "seed", "cv")
+_COMMON = ("rate", "requests", "seed")
+_OF_CLIENTS = (*_COMMON, "span", "start")
 
 
-class WorkloadNameError(ValueError):
-    """A workload's name that says nothing; the message lists what there is."""
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """Makes a workload from its parameters; `make` raises WorkloadNameError, and TraceError where it reads files."""
+
+    parameters: tuple[str, ...]
+    make: Callable[[Parameters], Workload]
 
 
 def open_workload(name: str, longest_context_tokens: int = 0) -> Workload:
-    """A trace file, or what a name beginning with `gen:` describes. Raises WorkloadNameError."""
+    """A trace file, or what a name beginning with `gen:` describes.
+
+    Raises WorkloadNameError, and TraceError where a generator reads files.
+    """
     if not name.startswith(PREFIX):
         return TraceFile(Path(name), longest_context_tokens)
     kind, _, query = name.removeprefix(PREFIX).partition("?")
-    if kind not in GENERATORS:
+    generator = GENERATORS.get(kind)
+    if generator is None:
         raise WorkloadNameError(f"unknown generator {kind!r}; there are {', '.join(sorted(GENERATORS))}")
-    given = _parameters(query)
-    statistics = GENERATORS[kind]
-    return Generated(
-        replace(
-            statistics,
-            requests_per_s=given.get("rate", statistics.requests_per_s),
-            gap_cv=given.get("cv", statistics.gap_cv),
-        ),
-        _whole("requests", given.get("requests", DEFAULT_REQUESTS), 1),
-        _whole("seed", given.get("seed", 0), 0),
+    return generator.make(Parameters(f"{PREFIX}{kind}", query, generator.parameters))
+
+
+def _of_trace(statistics: TraceStatistics) -> Generator:
+    def make(given: Parameters) -> Workload:
+        drawn = replace(statistics, requests_per_s=given.positive("rate", statistics.requests_per_s))
+        if statistics.gap_s is None:
+            drawn = replace(drawn, gap_cv=given.positive("cv", statistics.gap_cv))
+        return Generated(drawn, given.whole("requests", DEFAULT_REQUESTS, 1), given.whole("seed", 0, 0))
+
+    return Generator(_COMMON if statistics.gap_s is not None else (*_COMMON, "cv"), make)
+
+
+def _of_population(name: str) -> Generator:
+    return Generator(_OF_CLIENTS, lambda given: _of_clients(load_population(name), given))
+
+
+def _of_servegen(given: Parameters) -> Workload:
+    folder, model = Path(given.text("folder")), given.text("model")
+    models = servegen_models(folder)
+    if model not in models:
+        there = ", ".join(models) if models else "no servegen_*_rates.csv.gz with its lengths"
+        raise WorkloadNameError(f"{PREFIX}servegen: no model {model!r} in {folder}; there are {there}")
+    return _of_clients(read_servegen(folder, model), given)
+
+
+def _of_clients(population: Population, given: Parameters) -> Workload:
+    return ClientsWorkload(
+        population,
+        given.whole("requests", DEFAULT_REQUESTS, 1),
+        requests_per_s=given.optional("rate"),
+        span_s=given.optional("span"),
+        start_s=given.at_least_0("start", 0.0),
+        seed=given.whole("seed", 0, 0),
     )
 
 
-def _parameters(query: str) -> dict[str, float]:
-    given: dict[str, float] = {}
-    for part in filter(None, query.split("&")):
-        name, _, value = part.partition("=")
-        if name not in PARAMETERS:
-            raise WorkloadNameError(f"{name!r} is no parameter; there are {', '.join(PARAMETERS)}")
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number) or number < 0 or (number == 0 and name != "seed"):
-            raise WorkloadNameError(f"{name}={value}: not a number above 0")
-        given[name] = number
-    return given
-
-
-def _whole(name: str, number: float, least: int) -> int:
-    if number != int(number) or not least <= number <= MOST_REQUESTS:
-        raise WorkloadNameError(f"{name}={number:g}: not a whole number from {least} to {MOST_REQUESTS}")
-    return int(number)
+GENERATORS: Mapping[str, Generator] = {
+    "azure-conv": _of_trace(published.AZURE_CONVERSATION_2023),
+    "azure-code": _of_trace(published.AZURE_CODE_2023),
+    "mooncake-conv": _of_trace(published.MOONCAKE_CONVERSATION),
+    "mooncake-synthetic": _of_trace(published.MOONCAKE_SYNTHETIC),
+    **{name: _of_population(name) for name in SHIPPED},
+    "servegen": Generator(("folder", "model", *_OF_CLIENTS), _of_servegen),
+}
