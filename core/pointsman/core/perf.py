@@ -54,6 +54,8 @@ class IterationCost:
     _bends: tuple[int, ...] = field(init=False, repr=False, compare=False)
     _at_bends_ps: tuple[int, ...] = field(init=False, repr=False, compare=False)
     """f where each slope begins, so that f is one look-up, however many slopes it has."""
+    _decode_bases: dict[int, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """`t0 + decode_base_ps` by sequences, as far as it was asked for: there are few numbers of sequences and many runs."""
 
     def __post_init__(self) -> None:
         at_ps = [0]
@@ -109,27 +111,21 @@ class IterationCost:
         `decode_context_tokens` is the first iteration's; every iteration adds one token to each sequence. Equals
         the sum of the single iterations exactly: n*base + tc * (n*C + B*n*(n-1)/2).
         """
-        context_tokens = iterations * decode_context_tokens + decode_sequences * (
-            iterations * (iterations - 1) // 2
-        )
-        base_ps = self.t0_ps + self.decode_base_ps(decode_sequences)
-        return iterations * base_ps + self.tc_ps * context_tokens
+        first_ps = self.decode_first_ps(decode_sequences, decode_context_tokens)
+        return rising_ps(iterations, first_ps, self.tc_ps * decode_sequences)
+
+    def decode_first_ps(self, decode_sequences: int, decode_context_tokens: int) -> int:
+        """Time of the first iteration of a run that only decodes; each later one takes `tc_ps * decode_sequences` more."""
+        base_ps = self._decode_bases.get(decode_sequences)
+        if base_ps is None:
+            base_ps = self.t0_ps + self.decode_base_ps(decode_sequences)
+            self._decode_bases[decode_sequences] = base_ps
+        return base_ps + self.tc_ps * decode_context_tokens
 
     def decode_iterations_until(self, span_ps: int, decode_sequences: int, decode_context_tokens: int) -> int:
         """The fewest iterations, at least 1, with `decode_run_ps` of at least `span_ps`."""
-        # The run's time is (x*n^2 + y*n) / 2 in integers; its positive root, then set right to the unit.
-        x = self.tc_ps * decode_sequences
-        y = (
-            2 * (self.t0_ps + self.decode_base_ps(decode_sequences))
-            + 2 * self.tc_ps * decode_context_tokens
-            - x
-        )
-        if span_ps <= 0:
-            return 1
-        iterations = (isqrt(y * y + 8 * x * span_ps) - y) // (2 * x) if x else 2 * span_ps // y
-        while x * iterations * iterations + y * iterations < 2 * span_ps:
-            iterations += 1
-        return max(1, iterations)
+        first_ps = self.decode_first_ps(decode_sequences, decode_context_tokens)
+        return iterations_until(span_ps, first_ps, self.tc_ps * decode_sequences)
 
     def prefill_ps(self, prompt_tokens: int, chunk_tokens: int, cached_tokens: int = 0) -> int:
         """Time to prefill a prompt alone on an idle engine, in chunks of at most `chunk_tokens`."""
@@ -139,6 +135,23 @@ class IterationCost:
             total += self.iteration_ps(chunk, chunk * (2 * before + chunk), 0, 0)
             before += chunk
         return total
+
+
+def rising_ps(iterations: int, first_ps: int, step_ps: int) -> int:
+    """Time of iterations of which each takes `step_ps` longer than the one before."""
+    return iterations * first_ps + step_ps * (iterations * (iterations - 1) // 2)
+
+
+def iterations_until(span_ps: int, first_ps: int, step_ps: int) -> int:
+    """The fewest iterations, at least 1, with `rising_ps` of at least `span_ps`."""
+    if span_ps <= first_ps:
+        return 1
+    # Their time is (x*n^2 + y*n) / 2 in integers; its positive root, then set right to the unit.
+    y = 2 * first_ps - step_ps
+    iterations = (isqrt(y * y + 8 * step_ps * span_ps) - y) // (2 * step_ps) if step_ps else 2 * span_ps // y
+    while step_ps * iterations * iterations + y * iterations < 2 * span_ps:
+        iterations += 1
+    return iterations
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,10 @@ class DecodeBatch:
         self.size = 0
         self._block_size = block_size
         self._members: dict[EngineRequest, None] = {}
-        # Members by the iteration, modulo block size, in which they need a block; each in the order they joined.
+        # Members whose blocks can be found, by the iteration, modulo block size, in which they need a block; each in the
+        # order they joined.
         self._phases: list[dict[EngineRequest, None]] = [{} for _ in range(block_size)]
-        # How many members each phase has, twice over, so that a slice may go round the end.
+        # How many members of any kind each phase has, twice over, so that a slice may go round the end.
         self._counts = [0] * (2 * block_size)
         # (iteration after which it ends, place, request): stale once the member has left.
         self._finish: list[tuple[int, int, EngineRequest]] = []
@@ -68,23 +69,24 @@ class DecodeBatch:
         self._members[request] = None
         self.size += 1
         self.context_tokens += request.own_computed
-        if request.caches_answer:
-            self._hashed += 1
         self._enter_phase(request)
         self._await_end(request)
 
     def leave(self, request: EngineRequest) -> None:
         """The request keeps what it has computed and generated."""
-        computed, generated = request.computed_tokens, request.generated_tokens
+        clock, joined = self.clock, request.joined
         phase = self._phase(request)
+        computed = request.own_computed + clock.begun - joined
         del self._members[request]
-        del self._phases[phase][request]
-        self._count(phase, -1)
+        if request.caches_answer:
+            del self._phases[phase][request]
+            self._hashed -= 1
+        self._counts[phase] -= 1
+        self._counts[phase + self._block_size] -= 1
         self.size -= 1
         self.context_tokens -= computed
-        if request.caches_answer:
-            self._hashed -= 1
-        request.own_computed, request.own_generated = computed, generated
+        request.own_computed = computed
+        request.own_generated += clock.ended - joined
         request.clock, request.place = None, -1
         request.blocks = -(-computed // self._block_size)
 
@@ -102,23 +104,25 @@ class DecodeBatch:
         # All phases are filled anew, to keep the order of joining in each.
         for phase in self._phases:
             phase.clear()
+        self._hashed = 0
         self._counts = [0] * len(self._counts)
         for request in self._members:
             self._enter_phase(request)
 
     def end(self) -> list[EngineRequest]:
         """The iterations begun are over. Returns who has all its tokens, still members, in the order of joining."""
-        self.clock.ended = self.clock.begun
+        clock, finish = self.clock, self._finish
+        clock.ended = clock.begun
         if self._held:
             for request in self._held:
                 request.own_generated -= request in self._members
             self._held = ()
-            self._finish.clear()
+            finish.clear()
             for request in self._members:
                 self._await_end(request)
         done = []
-        while self._finish and self._finish[0][0] <= self.clock.ended:
-            _, place, request = heapq.heappop(self._finish)
+        while finish and finish[0][0] <= clock.ended:
+            _, place, request = heapq.heappop(finish)
             if request.place == place:
                 done.append(request)
         return done
@@ -134,7 +138,8 @@ class DecodeBatch:
 
     def needing_blocks(self) -> Collection[EngineRequest]:
         """Members that need a block in the next iteration to begin."""
-        return self._phases[(self.clock.begun + 1) % self._block_size].keys()
+        phase = (self.clock.begun + 1) % self._block_size
+        return [request for request in self._members if self._phase(request) == phase]
 
     def blocks_needed(self, iterations: int) -> int:
         """Blocks that the next iterations to begin need."""
@@ -170,9 +175,7 @@ class DecodeBatch:
             for iteration, phase in phases:
                 if iteration + later > last:
                     return
-                for request in phase:
-                    if request.caches_answer:
-                        yield request
+                yield from phase
 
     def fills_next(self, limit: int) -> int | None:
         """In how many iterations from now, fewer than `limit`, a cacheable member fills a block. None: in none."""
@@ -184,12 +187,11 @@ class DecodeBatch:
 
     def _enter_phase(self, request: EngineRequest) -> None:
         phase = self._phase(request)
-        self._phases[phase][request] = None
-        self._count(phase, 1)
-
-    def _count(self, phase: int, change: int) -> None:
-        self._counts[phase] += change
-        self._counts[phase + self._block_size] += change
+        self._counts[phase] += 1
+        self._counts[phase + self._block_size] += 1
+        if request.caches_answer:
+            self._phases[phase][request] = None
+            self._hashed += 1
 
     def _await_end(self, request: EngineRequest) -> None:
         after = request.joined + request.output_tokens - request.own_generated

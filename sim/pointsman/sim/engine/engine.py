@@ -8,7 +8,7 @@ as many iterations as are alike, `cut` shortens the run when something arrives, 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pointsman.core.perf import EngineProfile
+from pointsman.core.perf import EngineProfile, iterations_until, rising_ps
 from pointsman.sim.engine.blocks import BlockPool
 from pointsman.sim.engine.options import EngineCounters, EngineOptions, EngineStats
 from pointsman.sim.engine.request import EngineRequest
@@ -34,6 +34,10 @@ class Iteration:
     decode_sequences: int
     decode_context_tokens: int
     """Of the first iteration of a run, as `core.perf.IterationCost` counts them."""
+    first_ps: int
+    """How long the first iteration of a run takes."""
+    step_ps: int
+    """How much longer than the one before each further one takes."""
     iterations: int = 1
     begun: int = 1
     """Iterations whose blocks are taken."""
@@ -47,11 +51,15 @@ class Iteration:
         prefill_tokens: int,
         decode_sequences: int,
         decode_context_tokens: int,
+        first_ps: int,
+        step_ps: int,
         iterations: int = 1,
         begun: int = 1,
     ) -> None:
         self.start_ps = start_ps
         self.end_ps = end_ps
+        self.first_ps = first_ps
+        self.step_ps = step_ps
         self.chunks = chunks
         self.decoding = decoding
         self.prefill_tokens = prefill_tokens
@@ -59,6 +67,11 @@ class Iteration:
         self.decode_context_tokens = decode_context_tokens
         self.iterations = iterations
         self.begun = begun
+
+    @property
+    def singles(self) -> int:
+        """Chunks of one token, which count among the sequences that decode."""
+        return sum([tokens == 1 for _, tokens in self.chunks]) if self.chunks else 0
 
     @property
     def scheduled(self) -> list[tuple[EngineRequest, int]]:
@@ -212,6 +225,9 @@ class Engine:
 
         Taking its result at its end, or cutting it first, equals stepping through its iterations.
         """
+        leap = self._leap(now_ps)
+        if leap is not None:
+            return leap
         plan = self._plan(now_ps)
         run = self._price(plan, [])
         if run is not None and not (plan.chunks or plan.preempted or plan.held_back):
@@ -229,18 +245,20 @@ class Engine:
 
     def end_run(self, run: Iteration) -> list[Output]:
         """What the run produced for those who got their first token (since a preemption) or their last."""
-        batch = self._scheduler.batch
-        self._begin_rest(run)
-        ending = batch.end()
-        self.counters.iterations += run.iterations
-        singles = sum(tokens == 1 for _, tokens in run.chunks)
-        self.counters.generated_tokens += (run.decode_sequences - singles) * run.iterations
+        scheduler = self._scheduler
+        batch, counters = scheduler.batch, scheduler.counters
+        if run.begun < run.iterations:
+            self._begin_rest(run)
+        counters.iterations += run.iterations
+        counters.generated_tokens += (run.decode_sequences - run.singles) * run.iterations
         outputs = []
-        for request in ending:
+        for request in batch.end():
             batch.leave(request)
             self._finish(request, run.end_ps)
-            outputs.append(Output(request, run.iterations, finished=True))
-        return outputs + self._first_tokens(run.end_ps)
+            outputs.append(Output(request, run.iterations, True))  # noqa: FBT003 - faster than by name
+        if scheduler.joining:
+            outputs += self._first_tokens(run.end_ps)
+        return outputs
 
     def progress(self, run: Iteration, at_ps: int) -> Iterator[tuple[EngineRequest, int]]:
         """Who decodes in a run that is under way, and how many tokens each has at that time."""
@@ -267,12 +285,35 @@ class Engine:
         """Take the blocks for iterations of a run that were not begun one by one."""
         more = run.iterations - run.begun
         if more:
-            scheduler, batch = self._scheduler, self._scheduler.batch
+            scheduler = self._scheduler
+            batch = scheduler.batch
             self.pool.take(batch.blocks_needed(more))
             begun = batch.clock.begun
             batch.begin(more)
-            scheduler.fill_decoded(begun + 1, begun + more)
+            if batch.hashed:
+                scheduler.fill_decoded(begun + 1, begun + more)
             run.begun = run.iterations
+
+    def _leap(self, now_ps: int) -> Iteration | None:
+        """The run of an engine on which nobody can do anything but decode, planned without a look at anybody; it begins
+        its first iteration, too, when it is cut or ends. None: there is more to see to.
+        """
+        scheduler = self._scheduler
+        batch = scheduler.batch
+        sequences = batch.size
+        if not 0 < sequences <= self.options.chunk_tokens or not scheduler.only_decodes or len(self._leases):
+            return None
+        iterations = batch.iterations_within(self.pool.available, batch.iterations_left())
+        if not iterations:  # somebody is preempted
+            return None
+        cost = self.profile.cost
+        context_tokens = batch.context_tokens + sequences
+        first_ps = cost.decode_first_ps(sequences, context_tokens)
+        step_ps = cost.tc_ps * sequences
+        end_ps = now_ps + rising_ps(iterations, first_ps, step_ps)
+        return Iteration(
+            now_ps, end_ps, [], [], 0, sequences, context_tokens, first_ps, step_ps, iterations, 0
+        )
 
     def _plan(self, now_ps: int) -> Plan:
         for request in self._leases.expired(now_ps):
@@ -304,7 +345,15 @@ class Engine:
         )
         end_ps = plan.now_ps + duration_ps
         return Iteration(
-            plan.now_ps, end_ps, plan.chunks, decoding, prefill_tokens, sequences, context_tokens
+            plan.now_ps,
+            end_ps,
+            plan.chunks,
+            decoding,
+            prefill_tokens,
+            sequences,
+            context_tokens,
+            duration_ps,
+            self.profile.cost.tc_ps * sequences,
         )
 
     def _stretch(self, run: Iteration) -> None:
@@ -321,14 +370,10 @@ class Engine:
 
     def _shorten(self, run: Iteration, iterations: int) -> None:
         run.iterations = iterations
-        run.end_ps = run.start_ps + self.profile.cost.decode_run_ps(
-            iterations, run.decode_sequences, run.decode_context_tokens
-        )
+        run.end_ps = run.start_ps + rising_ps(iterations, run.first_ps, run.step_ps)
 
     def _iterations_until(self, run: Iteration, at_ps: int) -> int:
-        return self.profile.cost.decode_iterations_until(
-            at_ps - run.start_ps, run.decode_sequences, run.decode_context_tokens
-        )
+        return iterations_until(at_ps - run.start_ps, run.first_ps, run.step_ps)
 
     def _first_tokens(self, now_ps: int) -> list[Output]:
         """Prompts that are computed to their end give a token, and decode from now on."""

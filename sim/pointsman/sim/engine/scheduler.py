@@ -69,6 +69,11 @@ class Scheduler:
     def waiting(self) -> int:
         return len(self._waiting) + len(self._arrivals)
 
+    @property
+    def only_decodes(self) -> bool:
+        """Nobody waits, no prompt is unfinished, and no KV is on its way."""
+        return self._prefilling is None and not len(self._waiting) and not len(self._arrivals)
+
     def blocks_of(self, tokens: int) -> int:
         return -(-tokens // self._block_size)
 
@@ -93,9 +98,11 @@ class Scheduler:
 
     def free(self, request: EngineRequest) -> None:
         """Give back the blocks of a request that is in no queue and in no batch."""
-        stale = request.block_hash is not None and not request.caches_answer
-        self.pool.free(request.cached_blocks, request.plain_blocks, stale=stale)
-        request.cached_blocks = []
+        if request.block_hash is None:  # nobody can find any of them
+            self.pool.free([], request.blocks)
+        else:
+            self.pool.free(request.cached_blocks, request.plain_blocks, stale=not request.caches_answer)
+            request.cached_blocks = []
         request.blocks = 0
 
     def plan(self, now_ps: int) -> Plan:
@@ -105,7 +112,7 @@ class Scheduler:
             self._decode(plan)
         if self._prefilling is not None and plan.budget > 0 and not plan.halted:
             self._continue(self._prefilling, plan)
-        if not plan.preempted:
+        if not plan.preempted and (len(self._waiting) or len(self._arrivals)):
             self._admit(plan)
         plan.decoding = self.batch.size - len(plan.held_back)
         return plan
@@ -118,7 +125,7 @@ class Scheduler:
 
     def fill_decoded(self, first: int, last: int) -> None:
         """Let others find the blocks that decoding filled in the iterations of these numbers."""
-        if self._prefix_caching and self.batch.hashed:
+        if self._prefix_caching:
             for request in self.batch.filling(first, last):
                 # One at a time: which of two equal blocks is the older decides which is found.
                 self._fill(request, len(request.cached_blocks) + 1)
@@ -134,7 +141,8 @@ class Scheduler:
             plan.budget -= batch.size
         else:
             self._decode_one_by_one(plan)
-        self.fill_decoded(batch.clock.begun, batch.clock.begun)
+        if batch.hashed:
+            self.fill_decoded(batch.clock.begun, batch.clock.begun)
 
     def _decode_one_by_one(self, plan: Plan) -> None:
         """The rare iteration in which blocks or budget don't last for all."""

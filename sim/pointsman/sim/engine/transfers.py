@@ -72,6 +72,9 @@ class Leases:
         self._duration_ps = duration_ps
         self._by_id: OrderedDict[str, _Lease] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._by_id)
+
     def __iter__(self) -> Iterator[EngineRequest]:
         return (lease.request for lease in self._by_id.values())
 

@@ -22,7 +22,7 @@ from pointsman.sim.report import Outcome
 from pointsman.sim.simulation.lives import NEVER, Leg, Life, Part
 from pointsman.sim.simulation.node import Link, Node, add_counters
 from pointsman.sim.simulation.options import MODEL, Happening, InstanceChange, SimulationOptions
-from pointsman.sim.simulation.recorder import Recorder
+from pointsman.sim.simulation.recorder import Limits, Recorder
 from pointsman.sim.simulation.routers import Routers
 from pointsman.sim.workload.request import HASH_BLOCK_TOKENS, TraceRequest, Workload
 
@@ -68,6 +68,7 @@ class Simulation:
         self._predictor = predictor
         self._slos: dict[int, Slo] = {}
         """By prompt length: there are fewer of them than requests."""
+        self._limits: dict[int, Limits] = {}
         self._arrivals: Iterator[TraceRequest] = iter(workload)
         self._queue: list[QueuedEvent] = []
         self._nodes: list[Node] = []
@@ -173,6 +174,7 @@ class Simulation:
         slo = self._slos.get(prompt_tokens)
         if slo is None:
             slo = self._slos[prompt_tokens] = self._objective.of(prompt_tokens)
+            self._limits[prompt_tokens] = Limits.of(slo)
         return slo
 
     def _answered(self, request: RequestView, answer: Decision) -> None:
@@ -283,7 +285,7 @@ class Simulation:
                 if leg.life.first_token_ps == NEVER or leg.life.source is not None:
                     self._first_output(leg, node)
                 elif leg.preempted_ps != NEVER and leg.life.index >= self.recorder.warm_up:
-                    self.recorder.measured.gaps.add(self._now_ps - leg.preempted_ps)
+                    self.recorder.measured.waited(self._now_ps - leg.preempted_ps, 0, 1, 1)
                 leg.preempted_ps = NEVER
                 if output.finished:
                     self._finished(leg, node)
@@ -292,18 +294,10 @@ class Simulation:
 
     def _count_gaps(self, node: Node, run: Iteration, iterations: int) -> None:
         """Each sequence that decoded waited for its token as long as the iteration took."""
-        sequences = run.decode_sequences - node.warming
-        for _, tokens in run.chunks:
-            sequences -= tokens == 1
+        sequences = run.decode_sequences - node.warming - run.singles
         if sequences <= 0 or not iterations:
             return
-        gaps = self.recorder.measured.gaps
-        if run.iterations == 1:
-            gaps.add(run.end_ps - run.start_ps, sequences)
-            return
-        cost = node.pool.profile.cost
-        first_ps = cost.decode_run_ps(1, run.decode_sequences, run.decode_context_tokens)
-        gaps.add_rising(first_ps, cost.tc_ps * run.decode_sequences, iterations, sequences)
+        self.recorder.measured.waited(run.first_ps, run.step_ps, iterations, sequences)
 
     def _first_output(self, leg: Leg, node: Node) -> None:
         """The first token of a leg that answers."""
@@ -312,7 +306,7 @@ class Simulation:
         if life.first_token_ps == NEVER:
             life.first_token_ps = self._now_ps
         elif not warms_up:
-            self.recorder.measured.gaps.add(self._now_ps - life.first_token_ps)
+            self.recorder.measured.waited(self._now_ps - life.first_token_ps, 0, 1, 1)
         if warms_up:
             node.warming += 1
         source = life.source
@@ -341,7 +335,11 @@ class Simulation:
 
     def _completed(self, life: Life) -> None:
         self.recorder.of(life.index).completed(
-            life.arrived_ps, life.first_token_ps, self._now_ps, life.output_tokens, life.view.slo
+            life.arrived_ps,
+            life.first_token_ps,
+            self._now_ps,
+            life.output_tokens,
+            self._limits[life.prompt_tokens],
         )
         if self.options.on_completed is not None:
             self.options.on_completed(life, self._now_ps)
@@ -478,6 +476,7 @@ class Simulation:
     def _result(self) -> SimulationResult:
         for life in list(self._lives.values()):
             self._end(life, Outcome.UNFINISHED)
+        self.recorder.settle()
         counters = EngineCounters()
         for node in self._nodes:
             add_counters(counters, node.past)

@@ -1,5 +1,14 @@
-"""Quantiles of any number of durations in bounded memory and in integers alone: the same on every machine."""
+"""Quantiles of any number of durations in bounded memory and in integers alone: the same on every machine.
 
+Durations come many at once: numpy then takes a tenth of the time that a loop would, and integers add up alike in any
+order.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pointsman.core.slots import IntArray
 from pointsman.core.units import PS_PER_S
 
 FINE_BITS = 11
@@ -20,32 +29,39 @@ class PsHistogram:
         self.sum_ps = 0
         self.max_ps = 0
 
-    def add(self, duration_ps: int, times: int = 1) -> None:
-        """Count a duration >= 0, `times` times."""
-        bits = self._bits
-        shift = duration_ps.bit_length() - bits - 1
-        bucket = (shift << bits) + (duration_ps >> shift) if shift > 0 else duration_ps
-        counts = self.counts
-        counts[bucket] = counts.get(bucket, 0) + times
-        self.count += times
-        self.sum_ps += duration_ps * times
-        self.max_ps = max(self.max_ps, duration_ps)
+    def add(self, durations_ps: IntArray) -> None:
+        """Count durations >= 0, once each."""
+        if not len(durations_ps):
+            return
+        buckets, times = np.unique(self._buckets(durations_ps), return_counts=True)
+        self._count(buckets, times)
+        self.sum_ps += sum(durations_ps.tolist())
+        self.max_ps = max(self.max_ps, int(durations_ps.max()))
 
-    def add_rising(self, first_ps: int, step_ps: int, durations: int, times: int) -> None:
-        """Count `durations` durations, each `step_ps` >= 0 longer than the one before, `times` times each.
+    def add_rising(self, runs: Sequence[int]) -> None:
+        """Count the durations of runs, four integers each: the first duration, by how much (>= 0) each is longer than
+        the one before, how many there are (> 0), and how many times each counts.
 
-        Those that hardly differ are counted in one bucket; sum and maximum stay exact.
+        Durations of a run that hardly differ are counted in one bucket; sum and maximum stay exact.
         """
-        sum_ps = self.sum_ps + times * (durations * first_ps + step_ps * (durations * (durations - 1) // 2))
-        last_ps = first_ps + step_ps * (durations - 1)
-        width = max(1, (first_ps >> self._bits + 1) // step_ps) if step_ps else durations
-        while durations > 0:
-            together = min(width, durations)
-            self.add(first_ps + step_ps * (together - 1) // 2, together * times)
-            first_ps += step_ps * together
-            durations -= together
-        self.sum_ps = sum_ps
-        self.max_ps = max(self.max_ps, last_ps)
+        if not runs:
+            return
+        first_ps, step_ps, durations, times = np.array(runs, np.int64).reshape(-1, 4).T
+        total_ps = durations * first_ps + step_ps * (durations * (durations - 1) // 2)
+        self.sum_ps += sum(a * b for a, b in zip(total_ps.tolist(), times.tolist(), strict=True))
+        self.max_ps = max(self.max_ps, int((first_ps + step_ps * (durations - 1)).max()))
+        width = np.where(
+            step_ps > 0, np.maximum(1, (first_ps >> self._bits + 1) // np.maximum(1, step_ps)), durations
+        )
+        parts = -(-durations // width)
+        run = np.repeat(np.arange(len(parts)), parts)
+        before = (np.arange(len(run)) - np.repeat(np.cumsum(parts) - parts, parts)) * width[run]
+        together = np.minimum(width[run], durations[run] - before)
+        middle_ps = first_ps[run] + step_ps[run] * before + step_ps[run] * (together - 1) // 2
+        buckets = self._buckets(middle_ps)
+        order = np.argsort(buckets, kind="stable")
+        distinct, starts = np.unique(buckets[order], return_index=True)
+        self._count(distinct, np.add.reduceat((together * times[run])[order], starts))
 
     def merge(self, other: "PsHistogram") -> None:
         """Add what another holds."""
@@ -73,6 +89,20 @@ class PsHistogram:
     @property
     def max_s(self) -> float:
         return self.max_ps / PS_PER_S
+
+    def _buckets(self, durations_ps: IntArray) -> IntArray:
+        bits = self._bits
+        _, length = np.frexp(durations_ps.astype(np.float64))
+        # Above 2^53 a float may be rounded up to the next power of two.
+        length = length - (durations_ps < np.int64(1) << np.maximum(length - 1, 0).astype(np.int64))
+        shift = np.maximum(length - bits - 1, 0).astype(np.int64)
+        return np.asarray((shift << bits) + (durations_ps >> shift), np.int64)
+
+    def _count(self, buckets: IntArray, times: IntArray) -> None:
+        counts = self.counts
+        for bucket, more in zip(buckets.tolist(), times.tolist(), strict=True):
+            counts[bucket] = counts.get(bucket, 0) + more
+        self.count += int(times.sum())
 
     def _middle_ps(self, bucket: int) -> int:
         bits = self._bits

@@ -1,6 +1,9 @@
 """Figures of a simulation, added up as requests end: memory does not grow with their number."""
 
 from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
 
 from pointsman.core.slo import Slo
 from pointsman.core.units import PS_PER_S, to_ps
@@ -9,12 +12,46 @@ from pointsman.sim.simulation.quantiles import COARSE_BITS, PsHistogram
 
 MOST_ERRORS = 100
 OTHER_ERRORS = "other errors"
+MOST_UNSETTLED: Final = 24_000
+"""Integers kept before they are added up."""
+
+
+NO_LIMIT_PS: Final = 1 << 62
+
+
+class Limits(NamedTuple):
+    """A request's SLO in picoseconds."""
+
+    ttft_ps: int
+    tpot_ps: int
+
+    @classmethod
+    def of(cls, slo: Slo) -> "Limits":
+        return cls(
+            NO_LIMIT_PS if slo.ttft_s is None else to_ps(slo.ttft_s),
+            NO_LIMIT_PS if slo.tpot_s is None else to_ps(slo.tpot_s),
+        )
 
 
 class StreamedFigures:
-    """Implements `report.Measured`; all times in integer picoseconds."""
+    """Implements `report.Measured`; all times in integer picoseconds.
 
-    __slots__ = ("done", "e2e", "first_arrival_ps", "gaps", "good", "last_end_ps", "others", "tpot", "ttft")
+    What is told is added up some thousand at a time, and by `settle` before it is read.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_runs",
+        "done",
+        "e2e",
+        "first_arrival_ps",
+        "gaps",
+        "good",
+        "last_end_ps",
+        "others",
+        "tpot",
+        "ttft",
+    )
 
     def __init__(self) -> None:
         self.done = 0
@@ -26,6 +63,10 @@ class StreamedFigures:
         self.gaps = PsHistogram(COARSE_BITS)
         self.first_arrival_ps = -1
         self.last_end_ps = 0
+        self._answers: list[int] = []
+        """Six integers for each: arrival, first token, end, tokens, and its two limits."""
+        self._runs: list[int] = []
+        """As `PsHistogram.add_rising` reads them."""
 
     @property
     def outcomes(self) -> Mapping[Outcome, int]:
@@ -59,22 +100,44 @@ class StreamedFigures:
         self.last_end_ps = max(self.last_end_ps, ended_ps)
 
     def completed(
-        self, arrived_ps: int, first_token_ps: int, ended_ps: int, output_tokens: int, slo: Slo
+        self, arrived_ps: int, first_token_ps: int, ended_ps: int, output_tokens: int, limits: Limits
     ) -> None:
-        self.done += 1  # counted apart: hashing an enum's member takes longer than all the rest
-        self._spread(arrived_ps, ended_ps)
-        ttft_ps = first_token_ps - arrived_ps
-        self.ttft.add(ttft_ps)
-        self.e2e.add(ended_ps - arrived_ps)
-        met = slo.ttft_s is None or ttft_ps <= to_ps(slo.ttft_s)
-        if output_tokens > 1:
-            answer_ps = ended_ps - first_token_ps
-            self.tpot.add((answer_ps + (output_tokens - 1) // 2) // (output_tokens - 1))
-            met = met and (slo.tpot_s is None or answer_ps <= to_ps(slo.tpot_s) * (output_tokens - 1))
-        self.good += met
+        answers = self._answers
+        answers += (arrived_ps, first_token_ps, ended_ps, output_tokens, limits.ttft_ps, limits.tpot_ps)
+        if len(answers) >= MOST_UNSETTLED:
+            self.settle()
+
+    def waited(self, first_ps: int, step_ps: int, iterations: int, sequences: int) -> None:
+        """Each of some sequences had to wait for a token so long, and in each further iteration a step longer."""
+        runs = self._runs
+        runs += (first_ps, step_ps, iterations, sequences)
+        if len(runs) >= MOST_UNSETTLED:
+            self.settle()
+
+    def settle(self) -> None:
+        """Add up what was told."""
+        self.gaps.add_rising(self._runs)
+        self._runs.clear()
+        if not self._answers:
+            return
+        arrived, first, ended, tokens, ttft_limit, tpot_limit = (
+            np.array(self._answers, np.int64).reshape(-1, 6).T
+        )
+        self._answers.clear()
+        self.done += len(arrived)
+        self._spread(int(arrived.min()), int(ended.max()))
+        ttft, answer = first - arrived, ended - first
+        self.ttft.add(ttft)
+        self.e2e.add(ended - arrived)
+        further = np.maximum(1, tokens - 1)
+        self.tpot.add(((answer + further // 2) // further)[tokens > 1])
+        # A mean of its gaps within the limit: rounded up, so that nothing is multiplied beyond 64 bits.
+        good = (ttft <= ttft_limit) & ((tokens == 1) | ((answer + further - 1) // further <= tpot_limit))
+        self.good += int(good.sum())
 
     def merge(self, other: "StreamedFigures") -> None:
         """Add what another holds."""
+        other.settle()
         self.done += other.done
         for outcome, count in other.others.items():
             self.others[outcome] = self.others.get(outcome, 0) + count
@@ -102,6 +165,11 @@ class Recorder:
     def of(self, index: int) -> StreamedFigures:
         """Where the request of this place in the order of arrival is counted."""
         return self.warming if index < self.warm_up else self.measured
+
+    def settle(self) -> None:
+        """Add up what was told: before anything is read."""
+        self.warming.settle()
+        self.measured.settle()
 
     def whole(self) -> StreamedFigures:
         whole = StreamedFigures()
