@@ -26,7 +26,7 @@ from pointsman.core.requests import RequestView
 
 def request(name: str, tokens: int = 100) -> RequestView:
     return RequestView(
-        request_id=name, model="m", prompt_tokens=tokens, arrived_s=0.0, block_hashes=(tokens,)
+        request_id=name, model="m", prompt_tokens=tokens, arrived_s=0.0, block_hashes=(tokens % 7, tokens)
     )
 
 
@@ -165,7 +165,7 @@ def test_nothing_is_left_when_everything_has_ended(seed: int, steps: int) -> Non
             Finished(some, 0.0, completed=True),
             InstanceHealth(decode, available=rng.random() < 0.5),
         ]
-        event = rng.choice(events)
+        event = rng.choice(events) if rng.random() < 0.99 else InstanceLost(decode)
         cluster.apply(event)
         if rng.random() < 0.3:
             cluster.apply(event)  # a record may arrive twice
@@ -175,3 +175,5 @@ def test_nothing_is_left_when_everything_has_ended(seed: int, steps: int) -> Non
         cluster.apply(Finished(name, 0.0, completed=True))
     for load in (cluster.loads.running, cluster.loads.prefill_tokens, cluster.loads.context_tokens):
         assert not any(load)
+    assert not any(cluster.in_use.repeats)
+    assert cluster.in_use.depths(range(7), 0b1111) == {}

@@ -270,3 +270,46 @@ def test_unknown_names_say_what_there_is() -> None:
         make_policy("best")
     with pytest.raises(ValueError, match="'prefix_affinity' has no parameter depth; it has balance_abs"):
         make_policy("prefix_affinity", {"depth": 3})
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("policy", ["kv_cost", "weighted_scorers", "freeness"])
+def test_many_instances_cost_what_few_do(
+    policy: str,
+    stage: Stage,
+    make_cluster: MakeCluster,
+    make_request: MakeRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = Random(3)
+    cluster = make_cluster(*["mixed"] * 20)
+    for slot in range(20):
+        known = replace(cluster.instance(slot), kv_capacity_tokens=rng.choice((0, 5000, 9000)))
+        cluster.apply(InstanceSeen(known))
+        for number in range(rng.randrange(4)):
+            hashes = (*HASHES[: rng.randrange(4)], 100 * slot + number)
+            placed = make_request(f"{slot}-{number}", block_hashes=hashes, block_tokens=16)
+            cluster.apply(Placed(placed, None, known.id, 0.0, rng.randrange(20)))
+    request = make_request(block_hashes=HASHES, block_tokens=16, prompt_tokens=60)
+    picks = []
+    for few in (64, 0):
+        monkeypatch.setattr("pointsman.core.slots.FEW", few)
+        slots = Slots(list(range(20)))
+        picks.append(
+            [make_policy(policy).pick(cluster, request, slots, stage, Random(seed)) for seed in range(10)]
+        )
+    assert picks[0] == picks[1]
+
+
+def test_kv_cost_counts_what_running_requests_share_once(
+    make_cluster: MakeCluster, make_request: MakeRequest
+) -> None:
+    cluster = make_cluster("mixed")
+    shared = make_request("a", block_hashes=HASHES[:2], block_tokens=16, prompt_tokens=40)
+    for name, cached in (("a", 0), ("b", 32)):
+        cluster.apply(Placed(replace(shared, request_id=name), None, cluster.instance(0).id, 0.0, cached))
+    request = make_request("c", block_hashes=HASHES, block_tokens=16, prompt_tokens=64)
+    slots = cluster.candidates("m").whole.slots
+    cost = make_policy("kv_cost").pick(cluster, request, slots, Stage.WHOLE, Random(0)).cost
+    # To compute: 40 and 8 that wait, 64 - 32 of its own. Held: two times 40, and 64, 32 of them three times.
+    assert cost == (40 + 8 + 32) + (40 + 40 + 64 - 2 * 32)

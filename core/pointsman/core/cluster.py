@@ -1,11 +1,13 @@
 """The cluster as one fold over event records. Everything a decision reads comes from here."""
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pointsman.core.blocks_in_use import BlocksInUse
 from pointsman.core.events import (
     DecodeChosen,
     EngineSample,
@@ -24,6 +26,7 @@ from pointsman.core.prefix import PrefixIndex
 from pointsman.core.queueing.served import Served
 from pointsman.core.rendezvous import stable_hash
 from pointsman.core.requests import RequestView
+from pointsman.core.slots import PerSlot, longer
 from pointsman.core.view import Candidates, Loads
 
 UNKNOWN_CAPACITY_TOKENS = 500_000
@@ -77,6 +80,8 @@ class Cluster:
         "_samples",
         "_slots",
         "address_hashes",
+        "in_use",
+        "kv_capacities",
         "loads",
         "prefixes",
         "served",
@@ -85,6 +90,8 @@ class Cluster:
     def __init__(self) -> None:
         self.loads = Loads(FIRST_SLOTS)
         self.prefixes = PrefixIndex(FIRST_SLOTS)
+        self.in_use = BlocksInUse(FIRST_SLOTS)
+        self.kv_capacities: PerSlot = array("q", bytes(8 * FIRST_SLOTS))
         self.served = Served()
         self.address_hashes: NDArray[np.uint64] = np.zeros(FIRST_SLOTS, np.uint64)
         self._instances: dict[int, Instance] = {}
@@ -180,6 +187,7 @@ class Cluster:
             for slot in (prefill, decode):
                 if slot != GONE:
                     self.prefixes.insert(slot, request.block_hashes, self._capacity_blocks(slot, request))
+                    self.in_use.add(slot, request.block_hashes)
 
     def _capacity_blocks(self, slot: int, request: RequestView) -> int:
         tokens = self._instances[slot].kv_capacity_tokens or UNKNOWN_CAPACITY_TOKENS
@@ -202,15 +210,21 @@ class Cluster:
         if placement.prefill != GONE:
             self.loads.running[placement.prefill] -= 1
             self.loads.prefill_tokens[placement.prefill] -= placement.remote_prompt
+            if placement.request.block_hashes:
+                self.in_use.remove(placement.prefill, placement.request.block_hashes)
             placement.prefill = GONE
         placement.remote_prompt = 0
 
     def _account_decode(self, placement: Placement, sign: int) -> None:
         slot = placement.decode
-        if slot != GONE:
-            self.loads.running[slot] += sign
-            self.loads.prefill_tokens[slot] += sign * placement.local_prompt
-            self.loads.context_tokens[slot] += sign * placement.context
+        if slot == GONE:
+            return
+        self.loads.running[slot] += sign
+        self.loads.prefill_tokens[slot] += sign * placement.local_prompt
+        self.loads.context_tokens[slot] += sign * placement.context
+        hashes = placement.request.block_hashes
+        if hashes:
+            (self.in_use.add if sign > 0 else self.in_use.remove)(slot, hashes)
 
     def _choose_decode(self, event: DecodeChosen) -> None:
         placement = self._placements.get(event.request_id)
@@ -246,6 +260,7 @@ class Cluster:
             self._slots[instance.id] = slot
             self.address_hashes[slot] = stable_hash(instance.id.address)
         self._instances[slot] = instance
+        self.kv_capacities[slot] = instance.kv_capacity_tokens
         self._candidates.clear()
 
     def _allot(self) -> int:
@@ -253,6 +268,8 @@ class Cluster:
             size = len(self.loads.running)
             self.loads.grow_from(self.loads, 2 * size)
             self.prefixes.grow(2 * size)
+            self.in_use.grow(2 * size)
+            self.kv_capacities = longer(self.kv_capacities, 2 * size)
             self.address_hashes = np.pad(self.address_hashes, (0, size))
             self._free = list(range(2 * size - 1, size - 1, -1))
         return self._free.pop()
@@ -285,6 +302,9 @@ class Cluster:
         self.prefixes.forget(slot)
         for placement in self._placements.values():
             # What is accounted on the other side stays until the request's writer says how it ended.
+            for side in (placement.prefill, placement.decode):
+                if side == slot:
+                    self.in_use.remove(slot, placement.request.block_hashes)
             if placement.prefill == slot:
                 placement.prefill = GONE
             if placement.decode == slot:

@@ -3,18 +3,20 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from pointsman.core.blocks_in_use import BlocksInUse
 from pointsman.core.decisions import Dispatch
 from pointsman.core.instances import Instance, InstanceId
 from pointsman.core.prefix import PrefixIndex
 from pointsman.core.queueing.served import Served
 from pointsman.core.requests import RequestView
+from pointsman.core.slots import PerSlot
 from pointsman.core.view import Candidates, ClusterView
 
 NONE = -1
 
 
 class Draft:
-    """Implements `ClusterView` on copied loads. Prefixes stay those of the view underneath."""
+    """Implements `ClusterView` on copied loads. Prefixes, and blocks in use, stay those of the view underneath."""
 
     __slots__ = ("_placed", "_view", "loads")
 
@@ -38,6 +40,14 @@ class Draft:
     @property
     def prefixes(self) -> PrefixIndex:
         return self._view.prefixes
+
+    @property
+    def in_use(self) -> BlocksInUse:
+        return self._view.in_use
+
+    @property
+    def kv_capacities(self) -> PerSlot:
+        return self._view.kv_capacities
 
     @property
     def served(self) -> Served:

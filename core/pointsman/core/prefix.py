@@ -7,7 +7,7 @@ blocks go first, per instance, once it holds more than its KV capacity could.
 
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pointsman.core.slots import PerSlot, longer
@@ -22,6 +22,33 @@ class Match(NamedTuple):
 
 
 NO_MATCH = Match(0, 0)
+
+
+def depths(holders: Mapping[int, int], hashes: Sequence[int], among: int) -> dict[int, int]:
+    """How many leading blocks of a prompt each slot of the bit set `among` holds; slots that hold none are left out.
+
+    `holders`: bit sets of slots by block. One walk down the chain for all slots, however many they are.
+    """
+    found: dict[int, int] = {}
+    depth, mask = 0, among
+    for block in hashes:
+        left = mask & holders.get(block, 0)
+        if left != mask and depth:
+            _note(found, mask ^ left, depth)
+        mask = left
+        if not mask:
+            return found
+        depth += 1
+    if depth:
+        _note(found, mask, depth)
+    return found
+
+
+def _note(found: dict[int, int], slots: int, depth: int) -> None:
+    while slots:
+        lowest = slots & -slots
+        found[lowest.bit_length() - 1] = depth
+        slots ^= lowest
 
 
 EVERYONE = -1
@@ -125,6 +152,10 @@ class PrefixIndex:
             if not holders.get(block, 0) & bit:
                 return depth
         return len(hashes)
+
+    def depths(self, hashes: Sequence[int], among: int) -> dict[int, int]:
+        """How many leading blocks of a prompt each slot of the bit set `among` holds, where it is more than none."""
+        return depths(self._holders, hashes, among)
 
     def _drop(self, block: int, bit: int) -> None:
         left = self._holders[block] & ~bit

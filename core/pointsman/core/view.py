@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pointsman.core.blocks_in_use import BlocksInUse
 from pointsman.core.instances import Instance, InstanceId, Role
 from pointsman.core.prefix import PrefixIndex
 from pointsman.core.queueing.served import Served
@@ -131,6 +132,13 @@ class ClusterView(Protocol):
     def loads(self) -> Loads: ...
     @property
     def prefixes(self) -> PrefixIndex: ...
+    @property
+    def in_use(self) -> BlocksInUse: ...
+    @property
+    def kv_capacities(self) -> PerSlot:
+        """Per slot the KV tokens that its instance can hold; 0: not known."""
+        ...
+
     @property
     def served(self) -> Served:
         """What tenants and programs were given."""

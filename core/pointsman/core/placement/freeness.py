@@ -1,12 +1,14 @@
 """The instance with the most free memory per running request: Llumnix."""
 
+from math import inf
 from random import Random
 from typing import Final
 
-from pointsman.core.placement.kv_cost import least
-from pointsman.core.placement.policy import Pick
+import numpy as np
+
+from pointsman.core.placement.policy import Costs, Pick, cheapest_of, kv_tokens
 from pointsman.core.requests import RequestView
-from pointsman.core.slots import Slots
+from pointsman.core.slots import Slots, vector
 from pointsman.core.view import ClusterView, Stage
 
 
@@ -25,14 +27,19 @@ class Freeness:
     name: Final = "freeness"
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
-        loads, listed = view.loads, slots.listed
+        slot, cost = cheapest_of(slots, self._costs(view, request, slots), rng)
+        return Pick(slot, cost, "most free KV per request")
+
+    def _costs(self, view: ClusterView, request: RequestView, slots: Slots) -> Costs:
+        loads, capacities, block_tokens = view.loads, view.kv_capacities, request.block_tokens
+        if not slots.few:
+            running = vector(loads.running)[slots.vector]
+            free = vector(capacities)[slots.vector] - kv_tokens(view, slots, block_tokens)
+            return np.where(running > 0, -free / np.maximum(1, running), -np.inf)
         costs: list[float] = []
-        for slot in listed:
+        repeats = view.in_use.repeats
+        for slot in slots.listed:
             requests = loads.running[slot]
-            if not requests:
-                costs.append(float("-inf"))
-                continue
-            used = loads.prefill_tokens[slot] + loads.context_tokens[slot]
-            costs.append(-(view.instance(slot).kv_capacity_tokens - used) / requests)
-        at = least(costs, rng)
-        return Pick(listed[at], costs[at], "most free KV per request")
+            used = loads.prefill_tokens[slot] + loads.context_tokens[slot] - block_tokens * repeats[slot]
+            costs.append(-(capacities[slot] - used) / requests if requests else -inf)
+        return costs

@@ -4,9 +4,11 @@ import math
 from random import Random
 from typing import Final
 
-from pointsman.core.placement.policy import Pick, cached_tokens
+import numpy as np
+
+from pointsman.core.placement.policy import Costs, Pick, cheapest_of, kv_tokens, spread_tokens
 from pointsman.core.requests import RequestView
-from pointsman.core.slots import Slots
+from pointsman.core.slots import Slots, vector
 from pointsman.core.view import ClusterView, Stage
 
 
@@ -15,13 +17,12 @@ class KvCost:
 
         cost = prefill_load_scale * max(0, prompt tokens not computed yet + this prompt - overlap_credit * cached here)
                + active_request_weight * requests
-               + context tokens held here, this prompt among them
+               + KV tokens held here, this prompt among them, what running requests share counted once
 
     The lowest cost wins, ties at random. `temperature` > 0 draws instead: softmax over costs that are scaled to a range
     of one. Decode stages count what is held alone, as Dynamo's decode routers do. Defaults are Dynamo's:
     1, 1, 0 and 0.
 
-    Where it differs: Dynamo counts blocks that two running requests share once, the view's loads count them for each.
     Wrong when an engine has evicted what the index still
     lists: the instance then gets work for which it has no head start.
     """
@@ -42,29 +43,61 @@ class KvCost:
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
         costs = self.costs(view, request, slots, stage)
-        at = drawn(costs, self.temperature, rng) if self.temperature > 0 else least(costs, rng)
-        return Pick(slots.listed[at], costs[at], "fewest tokens to compute and to hold")
+        if self.temperature > 0:
+            at = drawn([float(cost) for cost in costs], self.temperature, rng)
+            slot, cost = slots.listed[at], float(costs[at])
+        else:
+            slot, cost = cheapest_of(slots, costs, rng)
+        return Pick(slot, cost, "fewest tokens to compute and to hold")
 
-    def costs(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage) -> list[float]:
+    def costs(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage) -> Costs:
         """Of each slot, in their order."""
-        loads, prompt = view.loads, request.prompt_tokens
+        hashes = request.block_hashes
+        cached: dict[int, int] = {}
+        in_use: dict[int, int] = {}
+        if hashes:
+            in_use = view.in_use.depths(hashes, slots.bits)
+            if stage is not Stage.DECODE:
+                cached = view.prefixes.depths(hashes, slots.bits)
+        if slots.few:
+            return self._one_by_one(view, request, slots, stage, cached, in_use)
+        loads, prompt, chosen = view.loads, request.prompt_tokens, slots.vector
+        held = kv_tokens(view, slots, request.block_tokens) + prompt
+        costs = np.asarray(held - spread_tokens(in_use, view, request, slots), np.float64)
+        costs = costs + self.active_request_weight * vector(loads.running)[chosen]
+        if stage is not Stage.DECODE:
+            credit = self.overlap_credit * spread_tokens(cached, view, request, slots)
+            pending = vector(loads.prefill_tokens)[chosen] + prompt
+            costs = costs + self.prefill_load_scale * np.maximum(0.0, pending - credit)
+        return costs
+
+    def _one_by_one(
+        self,
+        view: ClusterView,
+        request: RequestView,
+        slots: Slots,
+        stage: Stage,
+        cached: dict[int, int],
+        in_use: dict[int, int],
+    ) -> list[float]:
+        loads, repeats = view.loads, view.in_use.repeats
+        prompt, block_tokens = request.prompt_tokens, request.block_tokens
+        computes = stage is not Stage.DECODE
         costs: list[float] = []
         for slot in slots.listed:
             pending = loads.prefill_tokens[slot]
-            cost = float(pending + loads.context_tokens[slot] + prompt)
-            cost += self.active_request_weight * loads.running[slot]
-            if stage is not Stage.DECODE:
-                credit = self.overlap_credit * cached_tokens(view, request, slot)
+            held = pending + loads.context_tokens[slot] - block_tokens * repeats[slot]
+            new = prompt
+            if slot in in_use:
+                new = max(0, prompt - in_use[slot] * block_tokens)
+            cost = float(held + new) + self.active_request_weight * loads.running[slot]
+            if computes:
+                credit = 0.0
+                if slot in cached:
+                    credit = self.overlap_credit * min(prompt, cached[slot] * block_tokens)
                 cost += self.prefill_load_scale * max(0.0, pending + prompt - credit)
             costs.append(cost)
         return costs
-
-
-def least(costs: list[float], rng: Random) -> int:
-    """Position of a least cost, ties at random."""
-    lowest = min(costs)
-    ties = [position for position, cost in enumerate(costs) if cost == lowest]
-    return ties[int(rng.random() * len(ties)) if len(ties) > 1 else 0]
 
 
 def drawn(costs: list[float], temperature: float, rng: Random) -> int:

@@ -3,11 +3,17 @@
 from array import array
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pointsman.core.requests import RequestView
-from pointsman.core.slots import PerSlot, Slots, vector
+from pointsman.core.slots import IntArray, PerSlot, Slots, vector
 from pointsman.core.view import ClusterView, Stage
+
+Costs: TypeAlias = "list[float] | NDArray[np.float64]"
+"""Of some slots, in their order: a list where they are few."""
 
 
 @dataclass(init=False, slots=True)
@@ -58,6 +64,17 @@ def cheapest(slots: Slots, costs: PerSlot, rng: Random) -> tuple[int, int]:
     return ties[int(rng.random() * len(ties)) if len(ties) > 1 else 0], least
 
 
+def cheapest_of(slots: Slots, costs: Costs, rng: Random) -> tuple[int, float]:
+    """The same with the costs of `slots`, in their order."""
+    if isinstance(costs, list):
+        least = min(costs)
+        ties = [slot for slot, cost in zip(slots.listed, costs, strict=True) if cost == least]
+    else:
+        least = float(costs.min())
+        ties = slots.vector[costs == least].tolist()
+    return ties[int(rng.random() * len(ties)) if len(ties) > 1 else 0], least
+
+
 def extremes(slots: Slots, values: PerSlot) -> tuple[int, int]:
     """The smallest and the largest of some slots' values."""
     if slots.few:
@@ -78,6 +95,23 @@ def cached_tokens(view: ClusterView, request: RequestView, slot: int) -> int:
     if not request.block_hashes:
         return 0
     return min(request.prompt_tokens, view.prefixes.held(slot, request.block_hashes) * request.block_tokens)
+
+
+def kv_tokens(view: ClusterView, slots: Slots, block_tokens: int) -> IntArray:
+    """KV tokens that the requests placed on each of `slots` hold, or will: what several hold together lies there once, as
+    far as blocks of `block_tokens` tell (0: not at all).
+    """
+    loads, chosen = view.loads, slots.vector
+    held = vector(loads.prefill_tokens)[chosen] + vector(loads.context_tokens)[chosen]
+    return held - block_tokens * vector(view.in_use.repeats)[chosen] if block_tokens else held
+
+
+def spread_tokens(depths: dict[int, int], view: ClusterView, request: RequestView, slots: Slots) -> IntArray:
+    """Tokens of the prompt in the leading blocks that each of `slots` has, by `depths`, at most all."""
+    tokens = np.zeros(len(view.loads.running), np.int64)
+    for slot, blocks in depths.items():
+        tokens[slot] = min(request.prompt_tokens, blocks * request.block_tokens)
+    return tokens[slots.vector]
 
 
 def outstanding_tokens(view: ClusterView, stage: Stage) -> PerSlot:

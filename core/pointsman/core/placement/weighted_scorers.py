@@ -3,10 +3,12 @@
 from random import Random
 from typing import Final
 
-from pointsman.core.placement.kv_cost import least
-from pointsman.core.placement.policy import Pick, cached_tokens
+import numpy as np
+from numpy.typing import NDArray
+
+from pointsman.core.placement.policy import Pick, cheapest_of, kv_tokens, spread_tokens
 from pointsman.core.requests import RequestView
-from pointsman.core.slots import Slots
+from pointsman.core.slots import Slots, vector
 from pointsman.core.view import ClusterView, Stage
 
 
@@ -34,20 +36,45 @@ class WeightedScorers:
         self.prefix_weight: Final = prefix_weight
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
-        loads, listed = view.loads, slots.listed
+        cached: dict[int, int] = {}
+        if request.block_hashes and stage is not Stage.DECODE:
+            cached = view.prefixes.depths(request.block_hashes, slots.bits)
+        scores = self._few if slots.few else self._many
+        slot, cost = cheapest_of(slots, scores(view, request, slots, cached), rng)
+        return Pick(slot, cost, "highest weighted score")
+
+    def _few(
+        self, view: ClusterView, request: RequestView, slots: Slots, cached: dict[int, int]
+    ) -> list[float]:
+        loads, capacities, listed = view.loads, view.kv_capacities, slots.listed
+        repeats, block_tokens, prompt = view.in_use.repeats, request.block_tokens, request.prompt_tokens
         queued = [loads.running[slot] for slot in listed]
         longest = max(queued)
         spread = longest - min(queued)
         costs: list[float] = []
         for slot, own in zip(listed, queued, strict=True):
             queue = (longest - own) / spread if spread else 1.0
-            capacity = view.instance(slot).kv_capacity_tokens
-            used = (loads.prefill_tokens[slot] + loads.context_tokens[slot]) / capacity if capacity else 0.5
+            held = loads.prefill_tokens[slot] + loads.context_tokens[slot] - block_tokens * repeats[slot]
+            used = held / capacities[slot] if capacities[slot] else 0.5
             score = self.queue_weight * queue + self.kv_weight * (1.0 - min(1.0, used))
-            if stage is not Stage.DECODE:
-                score += (
-                    self.prefix_weight * cached_tokens(view, request, slot) / max(1, request.prompt_tokens)
-                )
+            if slot in cached:
+                score += self.prefix_weight * (min(prompt, cached[slot] * block_tokens) / max(1, prompt))
             costs.append(-score)
-        at = least(costs, rng)
-        return Pick(listed[at], costs[at], "highest weighted score")
+        return costs
+
+    def _many(
+        self, view: ClusterView, request: RequestView, slots: Slots, cached: dict[int, int]
+    ) -> NDArray[np.float64]:
+        chosen = slots.vector
+        queued = vector(view.loads.running)[chosen]
+        longest = int(queued.max())
+        spread = longest - int(queued.min())
+        queue = (longest - queued) / spread if spread else np.ones(len(slots))
+        capacities = vector(view.kv_capacities)[chosen]
+        used = kv_tokens(view, slots, request.block_tokens) / np.maximum(1, capacities)
+        used = np.where(capacities > 0, used, 0.5)
+        scores = self.queue_weight * queue + self.kv_weight * (1.0 - np.minimum(1.0, used))
+        if cached:
+            tokens = spread_tokens(cached, view, request, slots)
+            scores = scores + self.prefix_weight * (tokens / max(1, request.prompt_tokens))
+        return np.asarray(-scores, np.float64)
