@@ -6,9 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.api.profile import load_profile
-from pointsman.core.prediction import FloatArray, Work, iteration_s, joining, kv_peak, kv_tokens
+from pointsman.core.instances import Role
+from pointsman.core.prediction import (
+    FloatArray,
+    Links,
+    Work,
+    iteration_s,
+    joining,
+    kv_peak,
+    kv_tokens,
+    transfer_s,
+)
 from pointsman.core.units import to_s
 from pointsman.sim.engine import Engine, EngineOptions, EngineRequest
+from pointsman.sim.pools import Pool
+from pointsman.sim.simulation.node import Link, Node
 
 PROFILES = ("h100-llama3.1-8b", "a100-opt-13b", "a100-llama2-70b-tp8", "h100-qwen3-30b-a3b")
 CHUNK = 2048
@@ -126,3 +138,35 @@ def test_no_iteration_holds_more_than_the_peak(sequences: list[tuple[int, int]])
     totals = kv_tokens(contexts, left, range(70))
     assert kv_peak(contexts, left)[0] == max(totals)
     assert totals[-1] == 0
+
+
+def _node(profile: str) -> Node:
+    return Node(0, profile, Pool(profile, 1, Role.MIXED, load_profile(profile)), EngineOptions())
+
+
+@given(
+    source=st.sampled_from(PROFILES),
+    target=st.sampled_from(PROFILES),
+    before=st.integers(0, 40_000),
+    prompt=st.integers(1, 40_000),
+    held=st.integers(0, 40_000),
+)
+def test_a_transfer_takes_what_the_simulated_link_takes(
+    source: str, target: str, before: int, prompt: int, held: int
+) -> None:
+    ends = [load_profile(source), load_profile(target)]
+    link = Link(*(_node(name) for name in (source, target)))
+    free_s = to_s(link.arrive_ps(0, before))
+    links = Links.between(ends[0], [ends[1]], floats(free_s))
+    expected_s = to_s(link.arrive_ps(0, prompt - held)) if prompt > held else 0.0
+    assert transfer_s(links, prompt, floats(held))[0] == pytest.approx(expected_s, rel=1e-6, abs=1e-9)
+
+
+def test_many_targets_are_scored_at_once() -> None:
+    fast, slow = load_profile("h100-llama3.1-8b"), load_profile("a100-llama2-70b-tp8")
+    links = Links.between(fast, [fast, slow, fast, fast], floats(0, 0, 0.5, 0))
+    found = transfer_s(links, 1000, floats(0, 0, 0, 1000))
+    assert found[0] == pytest.approx(fast.transfer_s(1000))
+    assert found[1] == pytest.approx(max(fast.transfer_s(1000), slow.transfer_s(1000)))
+    assert found[2] == pytest.approx(0.5 + found[0])
+    assert found[3] == 0

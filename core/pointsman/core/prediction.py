@@ -73,6 +73,30 @@ def joining(
     return Outlook(ttft_s, tpot_s, ttft_s + further * tpot_s, slowdown_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Links:
+    """How KV gets from a source to each of some instances: both ends move one transfer after the other."""
+
+    s_per_token: FloatArray
+    """The slower end's, one number per instance."""
+    free_in_s: FloatArray
+    """Until both ends have moved what was asked of them before; 0: now."""
+
+    @classmethod
+    def between(cls, source: EngineProfile, targets: Sequence[EngineProfile], free_in_s: FloatArray) -> "Links":
+        """From an instance of one profile to instances of others, which are free of earlier transfers then."""
+        own_s = source.transfer_s(1)
+        return cls(np.array([max(own_s, target.transfer_s(1)) for target in targets], np.float64), free_in_s)
+
+
+def transfer_s(links: Links, prompt_tokens: int, held_tokens: FloatArray) -> FloatArray:
+    """Until the KV of a prompt is on each instance that holds `held_tokens` of its prefix already. 0 where nothing is
+    left to move. Setting a connection up is not in it.
+    """
+    moved = np.maximum(0.0, prompt_tokens - held_tokens)
+    return np.where(moved > 0, links.free_in_s + moved * links.s_per_token, 0.0)
+
+
 def iteration_s(
     cost: IterationCost,
     prefill: FloatArray,
