@@ -99,6 +99,22 @@ def test_a_fit_finds_what_made_the_points(
         ),
         (",".join(COLUMNS) + "\n8,0,0,0,0,3\n", "line 2: an iteration that computes nothing"),
         (",".join(COLUMNS) + "\n8,0,1,0,0,3\n", "a fit needs three points of each phase"),
+        (
+            ",".join(COLUMNS) + ",note\n8,0,1,0,0,3,x\n",
+            "line 1: unknown column 'note'; it takes chunk_tokens",
+        ),
+        (",".join(COLUMNS) + "\n8,0,1,0,0,3,4\n", "line 2: more fields than the 6 columns"),
+        (",".join(COLUMNS) + "\n8,0,1\n", "line 2, decode_sequences: None is no whole number"),
+        (",".join(COLUMNS) + "\n8,0,1,0,0,nan\n", "line 2, time_ms: 'nan' is no time above 0"),
+        ("", "line 1: no column chunk_tokens"),
+        (
+            ",".join(COLUMNS) + "\n" + "8,0,1,0,0,3\n" * 3 + "0,0,0,1,9,3\n" * 3 + "8,0,1,1,9,3\n",
+            "there are 1 points that mix the phases",
+        ),
+        (
+            ",".join(COLUMNS) + "\n" + "8,0,1,0,0,3\n" * 9 + "8,0,1,1,9,3\n" * 4,
+            "a joint fit needs three points of each phase; there are fewer of decode",
+        ),
     ],
 )
 def test_points_that_make_no_fit_are_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
@@ -107,6 +123,24 @@ def test_points_that_make_no_fit_are_refused_by_line(tmp_path: Path, text: str, 
     result = invoke("fit", file, "--like", "a100-opt-13b", "--name", "mine")
     assert result.exit_code == 1
     assert message in result.output
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "points.csv"
+    file.write_bytes(b"\xff\xfe\x00")
+    result = invoke("fit", file, "--like", "a100-opt-13b", "--name", "mine")
+    assert result.exit_code == 1
+    assert f"{file}: not UTF-8 text" in result.output
+
+
+def test_what_an_engine_runs_under_can_be_told(tmp_path: Path) -> None:
+    file, out = tmp_path / "points.csv", tmp_path / "mine.json"
+    write_points(file, exact(*PREFILL, *DECODE))
+    limits = ("--max-batched-tokens", 512, "--max-sequences", 32, "--block-size", 32)
+    result = invoke("fit", file, "--like", "a100-opt-13b", "--name", "mine", *limits, "--out", out)
+    assert result.exit_code == 0, result.output
+    mine = load_profile(out)
+    assert (mine.max_batched_tokens, mine.max_sequences, mine.block_size) == (512, 32, 32)
 
 
 def test_without_aiconfigurator_an_estimate_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,9 @@ def check(names: tuple[str, ...], points: Path | None) -> None:
 @click.option("--engine", help="Serving software and its version.")
 @click.option("--accelerator", help="Such as h100-80gb.")
 @click.option("--tensor-parallel", type=click.IntRange(min=1))
+@click.option("--max-batched-tokens", type=click.IntRange(min=1), help="Of an iteration.")
+@click.option("--max-sequences", type=click.IntRange(min=1), help="That run at once.")
+@click.option("--block-size", type=click.IntRange(min=1), help="Tokens per KV block.")
 @click.option("--kv-capacity-tokens", type=click.IntRange(min=1))
 @click.option("--kv-bytes-per-token", type=click.IntRange(min=1))
 @click.option("--transfer-bytes-per-s", type=click.FloatRange(min=0, min_open=True))
@@ -164,6 +167,7 @@ def estimate(
 @click.option("--prompts", metavar="N,N,...", help="Tokens of prompts that are computed alone.")
 @click.option("--batches", metavar="N,N,...", help="Streams that run together.")
 @click.option("--contexts", metavar="N,N,...", help="Tokens of their prompts.")
+@click.option("--joining", metavar="N,N,...", help="Tokens of prompts that come while streams run.")
 @click.option("--output-tokens", type=click.IntRange(min=8), default=64, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--api-key-file", type=FilePath, help="File with the API key.")
@@ -194,7 +198,9 @@ async def _measure(url: str, api_key: str | None, *, model: str | None, **given:
         repeats=given["repeats"],
     )
     endpoint = Endpoint.from_url(url, api_key)
-    dialect = Dialect(model or await find_model(endpoint), Api.COMPLETIONS, exact_lengths=True)
+    dialect = Dialect(
+        model or await find_model(endpoint), Api.COMPLETIONS, exact_lengths=True, token_ids=True
+    )
     return await measure(Target(endpoint, dialect), grid, click.echo)
 
 

@@ -65,8 +65,10 @@ class RelativeErrors:
 def fit(points: Sequence[Point], knees: Knees, hinges_at_most: int = 2) -> IterationCost:
     """The cost with at most `hinges_at_most` hinges per phase that predicts points left out best.
 
-    Raises FitError if a phase has fewer than three points.
+    Raises FitError if a phase has fewer than three points, or if some mix the phases.
     """
+    if mixed := sum(point.phase == "mixed" for point in points):
+        raise FitError(f"{mixed} points mix the phases: a fit of each phase by itself takes none of these")
     prefill = [point for point in points if point.prefill_tokens]
     decode = [point for point in points if not point.prefill_tokens]
     if len(prefill) < 3 or len(decode) < 3:

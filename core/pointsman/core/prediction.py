@@ -83,7 +83,9 @@ class Links:
     """Until both ends have moved what was asked of them before; 0: now."""
 
     @classmethod
-    def between(cls, source: EngineProfile, targets: Sequence[EngineProfile], free_in_s: FloatArray) -> "Links":
+    def between(
+        cls, source: EngineProfile, targets: Sequence[EngineProfile], free_in_s: FloatArray
+    ) -> "Links":
         """From an instance of one profile to instances of others, which are free of earlier transfers then."""
         own_s = source.transfer_s(1)
         return cls(np.array([max(own_s, target.transfer_s(1)) for target in targets], np.float64), free_in_s)

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pointsman.api.fitting import (
+    FitError,
     Knees,
     Point,
     RelativeErrors,
@@ -23,6 +24,8 @@ from pointsman.profiling.estimate import Estimator
 FITTED, UNSEEN = 1, 2
 """Seeds of the points that are fitted, and of those that the fit does not see."""
 OF_EACH_PHASE = 400
+LEAST_OF_A_PHASE = 4
+"""One of them left out, three are there to be fitted to."""
 METHOD = (
     "non-negative least squares on relative errors over the form of pointsman.core.perf.IterationCost, all phases at "
     "once; coefficients rounded to picoseconds; errors are of as many points drawn anew, which the fit did not see"
@@ -91,7 +94,13 @@ def fitted_profile(
     name: str, points: Sequence[Point], like: EngineProfileFile, given: Given
 ) -> EngineProfileFile:
     """A profile from measured points; what they do not tell is taken from `like`. Raises FitError."""
-    if sum(point.phase == "mixed" for point in points) >= 3:
+    mixed = sum(point.phase == "mixed" for point in points)
+    if 0 < mixed < LEAST_OF_A_PHASE:
+        raise FitError(
+            f"there are {mixed} points that mix the phases: a joint fit with errors of points left out needs "
+            f"{LEAST_OF_A_PHASE}, a fit of each phase by itself none"
+        )
+    if mixed:
         cost = fit_jointly(points)
         errors = folded_errors(points)
         method = "all phases at once; errors are of fifths of the points left out in turn"
@@ -134,11 +143,12 @@ def knees_within(points: Sequence[Point]) -> Knees:
 
 
 def folded_errors(points: Sequence[Point], folds: int = 5) -> dict[str, RelativeErrors]:
-    """By phase, of points predicted by a joint fit to the other folds."""
+    """By phase, of points predicted by a joint fit to the other folds; each phase is spread over all of them."""
     errors: dict[str, list[float]] = {}
+    spread = sorted(points, key=lambda point: point.phase)
     for fold in range(folds):
-        cost = fit_jointly([point for place, point in enumerate(points) if place % folds != fold])
-        for point in points[fold::folds]:
+        cost = fit_jointly([point for place, point in enumerate(spread) if place % folds != fold])
+        for point in spread[fold::folds]:
             errors.setdefault(point.phase, []).append(relative_error(cost, point))
     return {phase: summarise(values) for phase, values in errors.items()}
 

@@ -7,9 +7,9 @@ context of `decode_context` tokens each; what does not occur is 0.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pointsman.api.fitting import Point
 
@@ -57,17 +57,29 @@ def write_points(path: Path, points: Sequence[Measured]) -> None:
 
 def read_points(path: Path) -> list[Point]:
     """Raises PointsError and OSError."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-        if missing:
-            raise PointsError(
-                f"{path}, line 1: no column {', '.join(missing)}; it takes {', '.join(COLUMNS)}"
-            )
-        return [_point(path, number, row) for number, row in enumerate(reader, start=2)]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            _check_columns(path, reader.fieldnames or ())
+            return [_point(path, reader.line_num, row) for row in reader]
+    except UnicodeDecodeError as error:
+        raise PointsError(f"{path}: not UTF-8 text, so no CSV file of points") from error
+    except csv.Error as error:
+        raise PointsError(f"{path}: no CSV file of points: {error}") from error
 
 
-def _point(path: Path, line: int, row: dict[str, str]) -> Point:
+def _check_columns(path: Path, given: Sequence[str]) -> None:
+    missing = [column for column in COLUMNS if column not in given]
+    unknown = [repr(column) for column in given if column not in COLUMNS]
+    if missing or unknown:
+        faults = [f"no column {', '.join(missing)}"] if missing else []
+        faults += [f"unknown column {', '.join(unknown)}"] if unknown else []
+        raise PointsError(f"{path}, line 1: {'; '.join(faults)}; it takes {', '.join(COLUMNS)}")
+
+
+def _point(path: Path, line: int, row: Mapping[str | None, Any]) -> Point:
+    if None in row:
+        raise PointsError(f"{path}, line {line}: more fields than the {len(COLUMNS)} columns")
     chunk, before, chunks, sequences, context = (
         _count(path, line, column, row[column]) for column in COLUMNS[:-1]
     )
@@ -83,10 +95,10 @@ def _point(path: Path, line: int, row: dict[str, str]) -> Point:
     return measured.point()
 
 
-def _count(path: Path, line: int, column: str, text: str) -> int:
+def _count(path: Path, line: int, column: str, text: str | None) -> int:
     try:
-        count = int(text)
-    except (TypeError, ValueError):
+        count = -1 if text is None else int(text)
+    except ValueError:
         count = -1
     if count < 0:
         raise PointsError(f"{path}, line {line}, {column}: {text!r} is no whole number of at least 0")
