@@ -7,14 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from pointsman.cli.compare import command, unequal
 from pointsman.cli.comparison import CapacityError, Case, Compared, capacity_of, split_policies
+from pointsman.cli.comparison_plots import draw
+from pointsman.cli.comparison_view import print_comparison
 from pointsman.cli.simulation import SimulationPlan, run_plan
 from pointsman.core.placement.catalogue import POLICIES
 
@@ -64,6 +69,52 @@ def test_every_policy_at_every_load(trace: Path, tmp_path: Path) -> None:
     assert not re.search(r'(src|href)="https?:', page), "it needs no other file"
 
 
+def test_each_policy_explains_where_one_request_went(trace: Path) -> None:
+    result = compare(trace, "--policies", "round_robin,least_tokens", "--explain", "7", "--no-plot")
+    assert re.findall(r"^(\w+) at x1: [\d.]+ s  request 7: ", result.output, re.MULTILINE) == [
+        "round_robin",
+        "least_tokens",
+    ]
+    assert "why=fewest outstanding tokens" in result.output
+
+
+@pytest.mark.parametrize(
+    ("width", "there", "gone"),
+    [
+        (150, ("load", "completed", "TPOT mean", "E2E p90"), ()),
+        (80, ("least_requests", "in SLO", "TTFT p90", "TPOT p90", "E2E mean"), ("completed", "TPOT mean")),
+        (20, ("least_requests", "in SLO"), ("goodput", "rate")),
+    ],
+)
+def test_a_narrow_terminal_gets_fewer_columns(
+    trace: Path, width: int, there: tuple[str, ...], gone: tuple[str, ...]
+) -> None:
+    plan = SimulationPlan(str(trace), POOLS, "least_requests")
+    out = StringIO()
+    print_comparison([Compared(Case(plan, 0.5), run_plan(plan).report)], Console(file=out, width=width))
+    table, _, note = out.getvalue().partition("left out")
+    assert "…" not in table or width == 20
+    if width > 20:
+        assert all(name in table for name in there)
+    assert not any(name in table for name in gone)
+    assert all(name in " ".join(note.split()) for name in gone)
+
+
+def test_one_load_is_drawn_as_bars_and_several_as_lines(trace: Path) -> None:
+    def figure_of(*scales: float) -> Any:
+        plans = [
+            SimulationPlan(str(trace), POOLS, policy, rate_scale=scale)
+            for scale in scales
+            for policy in ("random", "round_robin")
+        ]
+        return draw([Compared(Case(plan, None), run_plan(plan).report) for plan in plans])
+
+    bars, lines = figure_of(1.0), figure_of(1.0, 2.0)
+    assert [len(axes.patches) for axes in bars.axes] == [2, 2, 2, 2]
+    assert [text.get_text() for text in bars.axes[0].get_yticklabels()] == ["random", "round_robin"]
+    assert [len(axes.lines) for axes in lines.axes] == [2, 2, 2, 2]
+
+
 def test_a_case_is_what_simulate_gives(trace: Path, tmp_path: Path) -> None:
     file = tmp_path / "found.json"
     compare(
@@ -93,6 +144,7 @@ def test_a_case_is_what_simulate_gives(trace: Path, tmp_path: Path) -> None:
     [
         ("a,b", ["a", "b"]),
         ("a:x=1,y=2,b,c:z=3", ["a:x=1,y=2", "b", "c:z=3"]),
+        ("a,b,a", ["a", "b"]),
         ("all", sorted(POLICIES)),
     ],
 )
@@ -107,6 +159,8 @@ def test_policies_are_split(text: str, expected: list[str]) -> None:
         (("--policies", "round_robin", "--rate-scales", "1,x"), "'x' is not a number above 0"),
         (("--policies", "round_robin", "--loads", "1", "--capacity", "no.json"), "no.json: No such file"),
         (("--policies", "round_robin", "--plot", "x", "--no-plot"), "contradict"),
+        (("--policies", "round_robin", "--rate-scales", "1e9"), "at most 4000 times is possible"),
+        (("--policies", "round_robin", "--json", "/nowhere/x.json"), "/nowhere is no folder"),
         (("--policies", "psychic"), "unknown policy 'psychic'"),
     ],
 )

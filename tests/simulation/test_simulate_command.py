@@ -2,6 +2,11 @@
 
 import gzip
 import json
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -73,6 +78,33 @@ def test_split_pools_prefill_and_decode(trace: Path, tmp_path: Path) -> None:
     assert found["itl_s"]["p99"] < mixed["itl_s"]["p99"]
 
 
+def test_a_connector_decides_what_a_decode_instance_may_do(trace: Path, tmp_path: Path) -> None:
+    pools = "2xprefill:a100-opt-13b,2xdecode:a100-opt-13b"
+    found = [report(trace, tmp_path, "--connector", name, pools=pools) for name in ("nixl", "sglang")]
+    assert [one["completed"] for one in found] == [180, 180]
+    assert found[0]["e2e_s"] != found[1]["e2e_s"]
+
+
+def test_interrupted_it_writes_no_report(trace: Path, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    arguments = ["--pools", POOLS, "--policy", "random", "--rate-scale", "3000", "--json", str(file)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pointsman.cli", "simulate", str(trace), *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    while b"SigCgt:\t0000000000000000" in (status := Path(f"/proc/{process.pid}/status").read_bytes()) or (
+        not int(re.search(rb"SigCgt:\t(\w+)", status)[1], 16) & (1 << (signal.SIGTERM - 1))  # type: ignore[index]
+    ):
+        time.sleep(0.02)  # until it listens to signals
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors.decode()
+    assert "report.json was not written" in errors.decode()
+    assert not list(tmp_path.glob("*report*"))
+
+
 def test_explain_says_why_a_request_went_where_it_went(trace: Path) -> None:
     result = simulate(trace, "--explain", "100")
     assert "request 100: decode=sim://mixed/" in result.output
@@ -93,6 +125,34 @@ def test_explain_says_why_a_request_went_where_it_went(trace: Path) -> None:
         (("--slo", "ttft=0"), {}, "not a number of seconds above 0"),
         (("--view-delay", "1", "--routers", "1"), {}, "a single router sees all it does at once"),
         (("--rate-scale", "0"), {}, "--rate-scale"),
+        (("--rate-scale", "nan"), {}, "nan is not a finite number"),
+        (("--rate-scale", "1e12"), {}, "at most 4000 times is possible"),
+        (("--view-delay", "1e300"), {}, "is not in the range 0<=x<=86400"),
+        (
+            (),
+            {"policy": "prefix_affinity:cache_threshold=x"},
+            "cache_threshold=x is not a number of 0 or more",
+        ),
+        ((), {"policy": "kv_cost:temperature=-1"}, "temperature=-1 is not a number of 0 or more"),
+        (
+            (),
+            {"policy": "weighted_scorers:queue_weight=nan"},
+            "queue_weight=nan is not a number of 0 or more",
+        ),
+        (
+            ("--order", "shortest_predicted"),
+            {},
+            "nobody waits in the router while instances take all that comes",
+        ),
+        (("--order", "least_slack:x=1", "--max-running", "4"), {}, "order 'least_slack' has no parameter x"),
+        (("--connector", "sglang"), {}, "mixed instances alone hand nothing over"),
+        (("--explain", "200"), {}, "200: there are 200 requests, counted from 0"),
+        (("--json", "/nowhere/report.json"), {}, "/nowhere is no folder that can be written to"),
+        (
+            (),
+            {"pools": "1xprefill:a100-opt-13b,1xdecode:a100-llama3.1-8b"},
+            "a100-opt-13b serves facebook/opt-13b and a100-llama3.1-8b meta-llama/Meta-Llama-3.1-8B",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(

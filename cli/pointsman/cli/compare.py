@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from pointsman.cli.comparison import (
     CapacityError,
@@ -22,11 +22,12 @@ from pointsman.cli.comparison import (
     default_jobs,
     split_policies,
 )
-from pointsman.cli.comparison_view import comparison_table, write_plots
+from pointsman.cli.comparison_plots import write_plots
+from pointsman.cli.comparison_view import FILE_WIDTH, print_comparison
 from pointsman.cli.report_view import write_json
-from pointsman.cli.simulation import FilePath, SimulationPlan, shared_options
-from pointsman.sim.report import Report
-from pointsman.sim.workload.request import measure_extent
+from pointsman.cli.simulation import SimulationPlan
+from pointsman.cli.simulation_options import FilePath, shared_options
+from pointsman.sim.workload.request import count_requests, measure_extent
 from pointsman.sim.workload.trace import TraceError
 
 INTERRUPTED_STATUS = 130
@@ -47,7 +48,7 @@ def read_numbers(ctx: click.Context, param: click.Parameter, value: str | None) 
         if not 0 < number < float("inf"):
             raise click.BadParameter(f"{part.strip()!r} is not a number above 0")
         numbers.append(number)
-    return tuple(numbers)
+    return tuple(dict.fromkeys(numbers))
 
 
 @click.command()
@@ -70,10 +71,10 @@ def read_numbers(ctx: click.Context, param: click.Parameter, value: str | None) 
     metavar="FILE|RATE",
     help="Requests/s that count as load 1, or a file that knows them.  [default: bench/decisions/capacity.json]",
 )
-@click.option("--json", "json_file", type=FilePath, help="Write the reports as one JSON list.")
+@click.option("--json", "json_file", type=FilePath(), help="Write the reports as one JSON list.")
 @click.option(
     "--plot",
-    type=FilePath,
+    type=FilePath(),
     help="Draw to FILE.png and FILE.html.  [default: beside --json, else pointsman-compare]",
 )
 @click.option("--no-plot", is_flag=True, help="Draw nothing.")
@@ -104,7 +105,7 @@ def command(
     plan = SimulationPlan(**given, policy=names[0])
     try:
         cases = make_cases(plan, names, rate_scales or (() if loads else (1.0,)), loads, capacity)
-        reports = run_cases(cases, min(jobs, len(cases)))
+        compared = run_cases(cases, min(jobs, len(cases)))
     except TraceError as error:
         raise click.ClickException(str(error)) from error
     except CapacityError as error:
@@ -112,11 +113,13 @@ def command(
     except KeyboardInterrupt:
         click.echo("interrupted: nothing was written", err=True)
         sys.exit(INTERRUPTED_STATUS)
-    compared = [Compared(case, report) for case, report in zip(cases, reports, strict=True)]
-    Console(width=None if sys.stdout.isatty() else 150).print(comparison_table(compared))
-    click.echo(f"SLO: {reports[0].slo.rule}")
+    print_comparison(compared, Console(width=None if sys.stdout.isatty() else FILE_WIDTH))
+    click.echo(f"SLO: {compared[0].report.slo.rule}")
     for warning in unequal(compared):
         click.echo(f"! {warning}")
+    for one in compared:
+        for explanation in one.explanations:
+            click.echo(f"{one.case.plan.policy} at x{one.case.plan.rate_scale:.4g}: {explanation}")
     try:
         if json_file is not None:
             write_json(json_file, [one.as_json() for one in compared])
@@ -155,6 +158,8 @@ def make_cases(
         points = [(load * known / trace_rate, load) for load in loads]
     else:
         points = [(scale, scale * trace_rate / known if known else None) for scale in rate_scales]
+    for scale, _ in points:
+        replace(plan, rate_scale=scale).check()
     return [
         Case(replace(plan, policy=policy, rate_scale=scale), load)
         for scale, load in points
@@ -162,34 +167,42 @@ def make_cases(
     ]
 
 
-def run_cases(cases: Sequence[Case], jobs: int) -> list[Report]:
-    """All reports, in the order of the cases. Raises KeyboardInterrupt, also when told to end."""
+def run_cases(cases: Sequence[Case], jobs: int) -> list[Compared]:
+    """All of them with their reports, in the order of the cases. Raises KeyboardInterrupt, also when told to end."""
     previous = signal.signal(signal.SIGTERM, _interrupt)
-    reports: dict[int, Report] = {}
+    found: dict[int, Compared] = {}
     done = threading.Event()
     try:
         with Runner(jobs) as runner, _bar() as bar:
-            task = bar.add_task("simulations", total=len(cases), requests=0)
+            task = bar.add_task("", total=None, ended=0, cases=len(cases))
             watcher = threading.Thread(target=_watch, args=(runner, bar, task, done), daemon=True)
             if not bar.disable:
+                bar.update(task, total=requests_in(cases))
                 watcher.start()
-            for number, report in runner.run(cases):
-                reports[number] = report
-                bar.advance(task)
+            for number, one in runner.run(cases):
+                found[number] = one
+                bar.update(task, ended=len(found))
             done.set()
             if watcher.is_alive():
                 watcher.join()
     finally:
         done.set()
         signal.signal(signal.SIGTERM, previous)
-    return [reports[number] for number in range(len(cases))]
+    return [found[number] for number in range(len(cases))]
+
+
+def requests_in(cases: Sequence[Case]) -> int:
+    """Of all cases together. Raises TraceError."""
+    of_scale = {
+        scale: count_requests(plan.workload())
+        for scale, plan in {case.plan.rate_scale: case.plan for case in cases}.items()
+    }
+    return sum(of_scale[case.plan.rate_scale] for case in cases)
 
 
 def _watch(runner: Runner, bar: Progress, task: Any, done: threading.Event) -> None:
-    requests = 0
     while not done.wait(NEWS_INTERVAL_S):
-        requests += runner.ended()
-        bar.update(task, requests=requests)
+        bar.advance(task, runner.ended())
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -223,11 +236,11 @@ def _bar() -> Progress:
     """On a terminal; nothing elsewhere."""
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.fields[ended]} of {task.fields[cases]} simulations"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[requests]} requests"),
-        TimeElapsedColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed} requests"),
+        TimeRemainingColumn(elapsed_when_finished=True),
         console=console,
         transient=True,
         disable=not console.is_terminal,

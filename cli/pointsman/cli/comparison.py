@@ -2,10 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 from multiprocessing.managers import SyncManager
 from pathlib import Path
@@ -18,6 +17,7 @@ import orjson
 from pointsman.cli.simulation import SimulationPlan, run_plan
 from pointsman.core.placement.catalogue import POLICIES
 from pointsman.sim.report import Report
+from pointsman.sim.simulation.kernel import Simulation
 
 DEFAULT_CAPACITY_FILE = Path("bench/decisions/capacity.json")
 
@@ -37,8 +37,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
+    """What came of it."""
+
     case: Case
     report: Report
+    explanations: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {**self.report.as_json(), "load": self.case.load}
@@ -46,7 +49,7 @@ class Compared:
 
 def split_policies(text: str) -> list[str]:
     """`a,b:key=1,key2=2,c` or `all`. What has an equals sign and no colon before it belongs to the policy before."""
-    if text == "all":
+    if text.strip() == "all":
         return sorted(POLICIES)
     policies: list[str] = []
     for part in text.split(","):
@@ -54,7 +57,7 @@ def split_policies(text: str) -> list[str]:
             policies[-1] += f",{part}"
         else:
             policies.append(part.strip())
-    return policies
+    return list(dict.fromkeys(policies))
 
 
 def capacity_of(given: str | None, trace: str, pools: str) -> float:
@@ -107,10 +110,10 @@ class Runner:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._manager.shutdown()
 
-    def run(self, cases: Sequence[Case]) -> Iterator[tuple[int, Report]]:
-        """Place and report of each case, as they end. Raises what `run_plan` raises."""
-        futures: dict[Future[Report], int] = {
-            self._pool.submit(_run_case, case.plan, self._news): number for number, case in enumerate(cases)
+    def run(self, cases: Sequence[Case]) -> Iterator[tuple[int, Compared]]:
+        """Place and outcome of each case, as they end. Raises what `run_plan` raises."""
+        futures: dict[Future[Compared], int] = {
+            self._pool.submit(_run_case, case, self._news): number for number, case in enumerate(cases)
         }
         for future in as_completed(futures):
             yield futures[future], future.result()
@@ -132,13 +135,19 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _run_case(plan: SimulationPlan, news: "Queue[int] | None") -> Report:
-    last = 0
+def _run_case(case: Case, news: "Queue[int] | None") -> Compared:
+    told = planned = 0
 
-    def tell(send: Callable[[int], None], ended: int) -> None:
-        nonlocal last
-        send(ended - last)
-        last = ended
+    def on_start(_: Simulation, requests: int) -> None:
+        nonlocal planned
+        planned = requests
 
-    on_progress = None if news is None else partial(tell, news.put)
-    return run_plan(plan, None, on_progress).report
+    def tell(ended: int) -> None:
+        nonlocal told
+        if news is not None:
+            news.put(ended - told)
+        told = ended
+
+    ran = run_plan(case.plan, on_start, tell)
+    tell(planned)
+    return Compared(case, ran.report, ran.result.explanations)

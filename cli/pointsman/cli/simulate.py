@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pointsman.cli.report_view import print_report, write_json
-from pointsman.cli.simulation import FilePath, SimulationPlan, run_plan, shared_options
+from pointsman.cli.simulation import SimulationPlan, run_plan
+from pointsman.cli.simulation_options import FilePath, shared_options
 from pointsman.sim.simulation.kernel import Simulation
 from pointsman.sim.workload.trace import TraceError
 
@@ -21,14 +22,7 @@ INTERRUPTED_STATUS = 130
 @click.command()
 @click.argument("trace")
 @shared_options()
-@click.option("--json", "json_file", type=FilePath, help="Write the report as one JSON object.")
-@click.option(
-    "--explain",
-    multiple=True,
-    type=click.IntRange(min=0),
-    metavar="ID",
-    help="Say why the request of this place in the order of arrival, from 0, went where it went; repeatable.",
-)
+@click.option("--json", "json_file", type=FilePath(), help="Write the report as one JSON object.")
 def command(json_file: Path | None, **given: Any) -> None:
     r"""Play TRACE (CSV or JSONL, maybe gzipped) on a simulated cluster, in virtual time, and report.
 
@@ -62,13 +56,15 @@ def command(json_file: Path | None, **given: Any) -> None:
     print_report(ran.report)
     for explanation in ran.result.explanations:
         click.echo(explanation)
+    if ran.report.interrupted:
+        if json_file is not None:
+            click.echo(f"interrupted: {json_file} was not written", err=True)
+        sys.exit(INTERRUPTED_STATUS)
     if json_file is not None:
         try:
             write_json(json_file, ran.report.as_json())
         except OSError as error:
             raise click.FileError(str(json_file), error.strerror) from error
-    if ran.report.interrupted:
-        sys.exit(INTERRUPTED_STATUS)
 
 
 def _bar() -> Progress:

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,11 +12,13 @@ from typing import Any
 import click
 
 from pointsman.api.profile import load_profile
+from pointsman.api.router_config import Connector
 from pointsman.cli.options import objective_for
 from pointsman.core.decide import ModelRules, Rules
-from pointsman.core.instances import Role
+from pointsman.core.instances import Capabilities, Role
 from pointsman.core.placement.catalogue import make_policy
 from pointsman.core.queueing.catalogue import make_order
+from pointsman.core.queueing.first_come import FirstCome
 from pointsman.core.slo import Slo
 from pointsman.sim.engine import EngineOptions
 from pointsman.sim.objective import Objective, ProfileObjective
@@ -30,9 +32,10 @@ from pointsman.sim.workload.predictions import Predicted, is_predictions
 from pointsman.sim.workload.request import Workload, count_requests
 from pointsman.sim.workload.scale import Cut, RateScaled
 
-FilePath = click.Path(path_type=Path, dir_okay=False)
-Above0 = click.FloatRange(min=0, min_open=True)
 DEFAULT_CHUNK_TOKENS = 2048
+FIRST_COME = FirstCome.name
+MOST_RATE_SCALE = 4000.0
+"""A thousand copies of a trace, each of them an open file."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class SimulationPlan:
     trace: str
     pools: str
     policy: str
-    order: str = "first_come"
+    order: str = FIRST_COME
     chunk: int = DEFAULT_CHUNK_TOKENS
     predictor: str = "none"
     seed: int = 0
@@ -52,6 +55,8 @@ class SimulationPlan:
     routers: int | None = None
     max_running: int = 0
     slo: Slo | None = None
+    connector: str | None = None
+    """How prefill and decode instances exchange KV; None: NIXL."""
     explain: tuple[int, ...] = ()
 
     def check(self) -> None:
@@ -60,6 +65,15 @@ class SimulationPlan:
             raise click.BadParameter(
                 "a single router sees all it does at once; give --routers 2 or more",
                 param_hint="--view-delay",
+            )
+        if self.rate_scale > MOST_RATE_SCALE:
+            raise click.BadParameter(
+                f"{self.trace} at {self.rate_scale:.6g} times its rate; at most {MOST_RATE_SCALE:g} times is possible"
+            )
+        if self.order.partition(":")[0] != FIRST_COME and not self.max_running:
+            raise click.BadParameter(
+                "nobody waits in the router while instances take all that comes; give --max-running N",
+                param_hint="--order",
             )
         self.pool_list  # noqa: B018 - looked up for its errors
         self.rules  # noqa: B018
@@ -71,14 +85,26 @@ class SimulationPlan:
             names = parse_pools(self.pools)
         except PoolsError as error:
             raise click.BadParameter(str(error), param_hint="--pools") from error
-        pools = []
+        pools: list[Pool] = []
         for number, name in enumerate(names):
             try:
                 profile = load_profile(name.profile)
             except (OSError, ValueError) as error:
                 raise click.BadParameter(str(error), param_hint="--pools") from error
+            if pools and profile.model != pools[0].profile.model:
+                raise click.BadParameter(
+                    f"{names[0].profile} serves {pools[0].profile.model} and {name.profile} {profile.model}; a cluster "
+                    "serves one model",
+                    param_hint="--pools",
+                )
             label = f"{name.role}-{number}" if len(names) > 1 else str(name.role)
-            pools.append(Pool(label, name.count, name.role, profile, max_running=self.max_running))
+            capabilities = capabilities_of(self.connector or Connector.NIXL, name.role)
+            pools.append(Pool(label, name.count, name.role, profile, capabilities, self.max_running))
+        if self.connector is not None and all(name.role is Role.MIXED for name in names):
+            raise click.BadParameter(
+                "mixed instances alone hand nothing over: give it with prefill and decode pools",
+                param_hint="--connector",
+            )
         return pools
 
     @cached_property
@@ -149,6 +175,14 @@ class SimulationPlan:
         )
 
 
+def capabilities_of(connector: str, role: Role) -> Capabilities:
+    """As the live router has them: a pulling connector may choose the decode instance late; SGLang's decode instances cannot prefill."""
+    return Capabilities(
+        local_prefill=not (connector == Connector.SGLANG and role is Role.DECODE),
+        late_decode=connector == Connector.NIXL,
+    )
+
+
 def _policy_of(text: str) -> tuple[str, dict[str, Any]]:
     """`name` or `name:key=value,key=value`, values as numbers where they are some. Raises ValueError."""
     name, _, listed = text.partition(":")
@@ -195,6 +229,10 @@ def run_plan(
         predictor: Predictor = make_predictor(plan.predictor, workload, plan.seed)
     except PredictorError as error:
         raise click.BadParameter(str(error), param_hint="--predictor") from error
+    if plan.explain and max(plan.explain) >= planned:
+        raise click.BadParameter(
+            f"{max(plan.explain)}: there are {planned} requests, counted from 0", param_hint="--explain"
+        )
     simulation = Simulation(workload, planned, predictor, plan.options())
     if on_start is not None:
         on_start(simulation, planned)
@@ -237,89 +275,3 @@ def report_of(plan: SimulationPlan, result: SimulationResult, wall_s: float) -> 
             wall_s=wall_s, interrupted=result.interrupted, marks=tuple(marks), errors=dict(recorder.errors)
         ),
     )
-
-
-Option = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def shared_options(*, without: Sequence[str] = ()) -> Option:
-    """The command-line options of `SimulationPlan`."""
-    from pointsman.cli.options import read_slo
-
-    options = {
-        "pools": click.option(
-            "--pools",
-            required=True,
-            metavar="COUNTxROLE:PROFILE,...",
-            help='Instances, as in "8xmixed:a100-opt-13b" or "4xprefill:P,4xdecode:P"; P a shipped profile or a file.',
-        ),
-        "policy": click.option(
-            "--policy", required=True, metavar="NAME[:KEY=VALUE,...]", help="Placement policy."
-        ),
-        "order": click.option(
-            "--order",
-            default="first_come",
-            show_default=True,
-            metavar="NAME[:KEY=VALUE,...]",
-            help="Order in which requests wait in the router; instances without --max-running let nobody wait there.",
-        ),
-        "chunk": click.option(
-            "--chunk",
-            type=click.IntRange(min=1),
-            default=DEFAULT_CHUNK_TOKENS,
-            show_default=True,
-            help="Token budget of an iteration.",
-        ),
-        "predictor": click.option(
-            "--predictor",
-            default="none",
-            show_default=True,
-            metavar="none|mean|oracle|noisy:TAU|FILE",
-            help="Predicts answer lengths; TAU is Kendall's rank correlation with the truth, FILE a CSV or JSONL, maybe "
-            "gzipped, with predicted_output_tokens, one line a request of TRACE.",
-        ),
-        "seed": click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn."),
-        "rate_scale": click.option(
-            "--rate-scale",
-            type=Above0,
-            default=1.0,
-            show_default=True,
-            help="Times the trace's request rate.",
-        ),
-        "max_requests": click.option(
-            "--max-requests", type=click.IntRange(min=1), help="Stop after so many, counted after scaling."
-        ),
-        "view_delay": click.option(
-            "--view-delay",
-            type=click.FloatRange(min=0),
-            default=0.0,
-            show_default=True,
-            metavar="S",
-            help="Seconds after which a router sees what another did.",
-        ),
-        "routers": click.option(
-            "--routers",
-            type=click.IntRange(min=1),
-            help="Router replicas that requests come to in turn.  [default: 1; 2 with --view-delay]",
-        ),
-        "max_running": click.option(
-            "--max-running",
-            type=click.IntRange(min=0),
-            default=0,
-            show_default=True,
-            help="Requests the router lets run on an instance at once, more wait in the router; 0: no limit.",
-        ),
-        "slo": click.option(
-            "--slo",
-            callback=read_slo,
-            metavar="ttft=S,tpot=S",
-            help="Limits in seconds; either may be left out.",
-        ),
-    }
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for name in reversed([name for name in options if name not in without]):
-            command = options[name](command)
-        return command
-
-    return decorate

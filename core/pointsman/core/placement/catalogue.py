@@ -1,9 +1,9 @@
 """Policies by the name they have in configuration and on the command line."""
 
 from collections.abc import Callable, Mapping
-from inspect import signature
 from typing import Any
 
+from pointsman.core.parameters import check_parameters
 from pointsman.core.placement.freeness import Freeness
 from pointsman.core.placement.kv_cost import KvCost
 from pointsman.core.placement.least_requests import LeastRequests
@@ -37,15 +37,12 @@ def make_policy(name: str, parameters: Mapping[str, Any] | None = None) -> Polic
     """A policy with its parameters.
 
     Raises:
-        ValueError: unknown name or parameter; the message lists what there is.
+        ValueError: unknown name or parameter, the message lists what there is; or no number of 0 or more.
 
     """
     parameters = parameters or {}
     if name not in POLICIES:
         raise ValueError(f"unknown policy {name!r}; there are {', '.join(sorted(POLICIES))}")
     policy = POLICIES[name]
-    known = set(signature(policy).parameters)
-    if unknown := sorted(set(parameters) - known):
-        has = ", ".join(sorted(known)) or "none"
-        raise ValueError(f"policy {name!r} has no parameter {', '.join(unknown)}; it has {has}")
+    check_parameters(f"policy {name!r}", policy, parameters)
     return policy(**parameters)
