@@ -17,6 +17,7 @@ from pointsman.sim.predictors import NoPredictor
 from pointsman.sim.simulation.kernel import Simulation, SimulationResult
 from pointsman.sim.simulation.options import Happening, InstanceChange, SimulationOptions
 from pointsman.sim.simulation.quantiles import PsHistogram
+from pointsman.sim.workload.program import Call, Program
 from pointsman.sim.workload.request import TraceRequest
 
 MS = 1_000_000_000
@@ -54,9 +55,20 @@ def workloads(draw: st.DrawFn) -> list[TraceRequest]:
                 draw(st.integers(1, 400)),
                 ids[: -(-prompt // 512)],
                 priority=draw(st.integers(0, 1)),
+                program=draw(st.none() | programs()),
             )
         )
     return requests
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> Program:
+    calls = [Call(draw(st.integers(1, 900)), draw(st.integers(1, 90)))]
+    for place in range(1, draw(st.integers(1, 6))):
+        after = tuple(sorted(draw(st.sets(st.integers(0, place - 1), max_size=3))))
+        tool_s = draw(st.sampled_from((0.0, 0.02, 0.5)))
+        calls.append(Call(draw(st.integers(1, 900)), draw(st.integers(1, 90)), after, tool_s))
+    return Program(tuple(calls), deadline_s=3.0)
 
 
 @st.composite
@@ -91,6 +103,7 @@ def clusters(draw: st.DrawFn) -> dict[str, Any]:
 
 def outcome(result: SimulationResult) -> object:
     figures = result.recorder.whole()
+    programs = result.programs.figures
     histograms: list[PsHistogram] = [figures.ttft, figures.tpot, figures.e2e]
     return (
         figures.outcomes,
@@ -102,6 +115,7 @@ def outcome(result: SimulationResult) -> object:
         result.counters,
         result.retries,
         result.instance_seconds,
+        (programs.completed, programs.failed, programs.in_time, programs.response.sum_ps),
     )
 
 
@@ -115,4 +129,7 @@ def test_leaping_and_stepping_agree(requests: list[TraceRequest], cluster: dict[
         for stepwise in (False, True)
     ]
     assert outcome(results[0]) == outcome(results[1])
-    assert results[0].recorder.whole().requests == len(requests)
+    offered = results[0].recorder.whole().requests
+    assert len(requests) <= offered <= sum(request.calls for request in requests)
+    if not results[0].programs.figures.failed:
+        assert offered == sum(request.calls for request in requests)

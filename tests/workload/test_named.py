@@ -22,8 +22,9 @@ def test_anything_else_is_a_file() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(GENERATORS) - {"servegen"}))
 def test_every_generator_needs_no_parameter_and_gives_requests_in_order_from_0(name: str) -> None:
-    requests = list(open_workload(f"gen:{name}?requests=500"))
-    assert len(requests) == 500
+    count = "requests" if "requests" in GENERATORS[name].parameters else "programs"
+    requests = list(open_workload(f"gen:{name}?{count}=200"))
+    assert len(requests) == 200
     arrivals = [request.arrival_s for request in requests]
     assert arrivals == sorted(arrivals)
     assert arrivals[0] == 0.0
@@ -34,7 +35,7 @@ def test_every_generator_needs_no_parameter_and_gives_requests_in_order_from_0(n
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("gen:psychic", "unknown generator 'psychic'; there are azure-code, azure-conv"),
+        ("gen:psychic", "unknown generator 'psychic'; there are agents-bfcl, agents-lats"),
         (
             "gen:azure-conv?speed=2",
             "gen:azure-conv: 'speed' is no parameter; there are rate, requests, seed, cv",

@@ -80,4 +80,4 @@ def test_a_senseless_factor_is_refused(factor: float) -> None:
 def test_a_cut_takes_the_first_requests_after_scaling() -> None:
     assert list(Cut(RateScaled(TRACE, 8), 5)) == list(RateScaled(TRACE, 8))[:5]
     assert list(Cut(TRACE, None)) == TRACE
-    assert measure_extent(Cut(TRACE, 3)) == Extent(3, 4.0)
+    assert measure_extent(Cut(TRACE, 3)) == Extent(3, 4.0, 3)

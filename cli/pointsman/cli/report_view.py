@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pointsman.sim.report import Distribution, Report
+from pointsman.sim.report import Distribution, ProgramReport, Report
 
 MOST_ERRORS_SHOWN = 5
 
@@ -78,9 +78,17 @@ def _facts(report: Report) -> Table:
     if report.slo.attainment is not None:
         reached = f"[bold]{share(report.slo.attainment)}[/] of offered requests, goodput [bold]{report.goodput:.2f}[/] requests/s"
         grid.add_row("attainment", reached)
+    if report.programs is not None:
+        grid.add_row("programs", _programs(report.programs))
     grid.add_row("cluster", _cluster(report))
     grid.add_row("run", _run(report))
     return grid
+
+
+def _programs(programs: ProgramReport) -> str:
+    in_time = programs.deadline_attainment
+    counts = f"{programs.programs} measured: {programs.completed} completed, {programs.failed} failed"
+    return counts + ("" if in_time is None else f"; {share(in_time)} within their deadline")
 
 
 def _cluster(report: Report) -> str:
@@ -114,6 +122,7 @@ def _latencies(report: Report) -> Table:
         ("TPOT", report.tpot_s),
         ("ITL", report.itl_s),
         ("E2E", report.e2e_s),
+        *([("program", report.programs.response_s)] if report.programs is not None else []),
     )
     for name, d in rows:
         table.add_row(name, *(seconds(value) for value in (d.mean, d.p50, d.p90, d.p99, d.max)))

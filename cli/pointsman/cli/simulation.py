@@ -27,7 +27,8 @@ from pointsman.sim.predictors import Predictor, PredictorError, make_predictor
 from pointsman.sim.report import ClusterFigures, Report, RunCourse, RunFacts, make_report
 from pointsman.sim.simulation.kernel import Simulation, SimulationResult
 from pointsman.sim.simulation.options import SimulationOptions
-from pointsman.sim.workload.named import WorkloadNameError, open_workload
+from pointsman.sim.simulation.recorder import program_report
+from pointsman.sim.workload.named import WorkloadNameError, is_described, open_workload
 from pointsman.sim.workload.predictions import Predicted, is_predictions
 from pointsman.sim.workload.request import Workload, count_requests
 from pointsman.sim.workload.scale import Cut, RateScaled
@@ -164,7 +165,7 @@ class SimulationPlan:
 
     def facts(self) -> RunFacts:
         return RunFacts(
-            trace=Path(self.trace).name,
+            trace=self.trace if is_described(self.trace) else Path(self.trace).name,
             policy=self.policy,
             predictor=self._predictor_shown,
             seed=self.seed,
@@ -274,4 +275,5 @@ def report_of(plan: SimulationPlan, result: SimulationResult, wall_s: float) -> 
         RunCourse(
             wall_s=wall_s, interrupted=result.interrupted, marks=tuple(marks), errors=dict(recorder.errors)
         ),
+        program_report(result.programs),
     )

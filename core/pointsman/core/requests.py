@@ -38,6 +38,8 @@ class RequestView:
     slo: Slo
     deadline_s: float
     """When the answer is of no use any more, on the clock of `arrived_s`: nobody waits beyond it."""
+    due_s: float
+    """When this call should have ended if its program is to meet its deadline, on the same clock; it may be late."""
     may_split: bool
     """Whether prefill and decode may run on two instances (n > 1 may not, embeddings neither)."""
     excluded: frozenset[InstanceId]
@@ -59,6 +61,7 @@ class RequestView:
         expected_output_tokens: int = 0,
         slo: Slo = NO_SLO,
         deadline_s: float = inf,
+        due_s: float = inf,
         *,
         may_split: bool = True,
         excluded: frozenset[InstanceId] = frozenset(),
@@ -77,5 +80,6 @@ class RequestView:
         self.expected_output_tokens = expected_output_tokens
         self.slo = slo
         self.deadline_s = deadline_s
+        self.due_s = due_s
         self.may_split = may_split
         self.excluded = excluded

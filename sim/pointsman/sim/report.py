@@ -143,6 +143,22 @@ class SloFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramReport:
+    """Of all programs but the first tenth."""
+
+    programs: int
+    completed: int
+    failed: int
+    """A call of theirs was rejected or failed."""
+    response_s: Distribution
+    """From a program's arrival to the end of its last call, tools included; of completed ones."""
+    per_token_s: Distribution
+    """The same by all the tokens that the program generated."""
+    deadline_attainment: float | None
+    """Share of those with a deadline that completed in time; None: none had one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Field by field the JSON object; all times in seconds on the workload's clock, `wall_s` and lags apart."""
 
@@ -178,9 +194,14 @@ class Report:
     interrupted: bool
     marks: tuple[str, ...]
     errors: Mapping[str, int]
+    programs: ProgramReport | None = None
+    """None, and not in the JSON object: the workload had none."""
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        values = asdict(self)
+        if self.programs is None:
+            del values["programs"]
+        return values
 
 
 @dataclass(slots=True)
@@ -294,7 +315,12 @@ class Measured(Protocol):
 
 
 def make_report(
-    figures: Measured, everything: Measured, facts: RunFacts, cluster: ClusterFigures, course: RunCourse
+    figures: Measured,
+    everything: Measured,
+    facts: RunFacts,
+    cluster: ClusterFigures,
+    course: RunCourse,
+    programs: ProgramReport | None = None,
 ) -> Report:
     """`figures` are those of the measured requests, `everything` those of all."""
     promised = facts.slo_rule is not None
@@ -337,6 +363,7 @@ def make_report(
         interrupted=course.interrupted,
         marks=course.marks,
         errors=course.errors,
+        programs=programs,
     )
 
 

@@ -1,7 +1,7 @@
 """The event loop of a simulated cluster. One queue, integer time, one order of events for one workload and seed.
 
 At equal times runs of iterations end first, then instances are lost or start, progress is told, routers wake, requests
-arrive, and then idle instances begin; ties within a kind go by instance, router and order of arrival. Nothing depends on whether runs
+arrive, then later calls of programs, and then idle instances begin; ties within a kind go by instance, router and order of arrival. Nothing depends on whether runs
 leap or step, so both give the same result.
 """
 
@@ -22,6 +22,7 @@ from pointsman.sim.report import Outcome
 from pointsman.sim.simulation.lives import NEVER, Leg, Life, Part
 from pointsman.sim.simulation.node import Link, Node, add_counters
 from pointsman.sim.simulation.options import MODEL, Happening, InstanceChange, SimulationOptions
+from pointsman.sim.simulation.programs import ProgramCall, Programs
 from pointsman.sim.simulation.recorder import Limits, Recorder
 from pointsman.sim.simulation.routers import Routers
 from pointsman.sim.workload.request import HASH_BLOCK_TOKENS, TraceRequest, Workload
@@ -30,7 +31,8 @@ RUN_ENDS: Final = 0
 INSTANCE_CHANGES: Final = 1
 PROGRESS_IS_TOLD: Final = 2
 ROUTER_WAKES: Final = 3
-INSTANCE_WAKES: Final = 4
+CALL_ARRIVES: Final = 4
+INSTANCE_WAKES: Final = 5
 PROGRESS_PS: Final = 1_000_000_000_000
 """How often routers hear of progress, as the live router records it."""
 NO_MORE: Final = (1 << 62) - 1
@@ -50,6 +52,7 @@ class SimulationResult:
     retries: int
     end_ps: int
     interrupted: bool
+    programs: Programs
     explanations: list[str] = field(default_factory=list)
 
 
@@ -75,6 +78,7 @@ class Simulation:
         self._by_id: dict[InstanceId, Node] = {}
         self._links: dict[tuple[int, int], Link] = {}
         self._lives: dict[str, Life] = {}
+        self._programs = Programs(workload)
         self._routers = Routers(
             options.routers,
             to_ps(options.view_delay_s),
@@ -103,8 +107,8 @@ class Simulation:
         upcoming = next(self._arrivals, None)
         arrival_ps = NO_MORE if upcoming is None else to_ps(upcoming.arrival_s)
         while not self._stopped:
-            if queue and queue[0] < (arrival_ps, INSTANCE_WAKES):
-                if upcoming is None and not self._lives:
+            if queue and queue[0] < (arrival_ps, CALL_ARRIVES):
+                if upcoming is None and not self._lives and not self._programs.pending:
                     break  # only timers are left
                 self._happen(heappop(queue))
             elif upcoming is not None:
@@ -137,6 +141,8 @@ class Simulation:
                 self._begin_run(node)
         elif kind == INSTANCE_CHANGES:
             self._change(self._changes[number])
+        elif kind == CALL_ARRIVES:
+            self._offer_call(self._programs.arrived(number))
         elif kind == PROGRESS_IS_TOLD:
             self._tell_progress()
         else:
@@ -148,6 +154,16 @@ class Simulation:
     # --- requests
 
     def _arrive(self, request: TraceRequest, arrived_ps: int) -> None:
+        if request.program is None:
+            self._offer(request, arrived_ps)
+            return
+        for call in self._programs.begin(request, request.program, arrived_ps):
+            self._offer_call(call)
+
+    def _offer_call(self, call: ProgramCall) -> None:
+        self._offer(call.request, call.at_ps, call)
+
+    def _offer(self, request: TraceRequest, arrived_ps: int, call: ProgramCall | None = None) -> None:
         index = self._offered
         self._offered += 1
         view = RequestView(
@@ -167,6 +183,9 @@ class Simulation:
         replica = index % len(self._routers)
         life = Life(index, arrived_ps, request.prompt_tokens, request.output_tokens, view, replica)
         life.prefix = request.hash_ids
+        if call is not None:
+            life.call = call
+            view.due_s = call.due_s
         self._lives[view.request_id] = life
         self._routers.submit(replica, view, arrived_ps)
 
@@ -344,8 +363,7 @@ class Simulation:
         if self.options.on_completed is not None:
             self.options.on_completed(life, self._now_ps)
         self._leave(life, completed=True)
-        del self._lives[life.view.request_id]
-        self.ended += 1
+        self._close(life, completed=True)
 
     def _prefilled(self, leg: Leg) -> None:
         """The prompt's KV is there: the answer goes on elsewhere."""
@@ -380,8 +398,16 @@ class Simulation:
 
     def _end(self, life: Life, outcome: Outcome) -> None:
         self.recorder.of(life.index).offered(life.arrived_ps, self._now_ps, outcome)
+        self._close(life, completed=False)
+
+    def _close(self, life: Life, *, completed: bool) -> None:
+        """Its program, if it is of one, goes on."""
         del self._lives[life.view.request_id]
         self.ended += 1
+        if life.call is not None and not self._stopped:
+            for call in self._programs.ended(life.call, self._now_ps, completed=completed):
+                number = self._programs.schedule(call)
+                heappush(self._queue, (call.at_ps, CALL_ARRIVES, number, 0))
 
     def _failed_attempt(self, life: Life, instance: InstanceId | None, why: str) -> None:
         """Try again elsewhere while nothing has reached the client, or give up."""
@@ -489,5 +515,6 @@ class Simulation:
             self._retries,
             self._now_ps,
             self._stopped,
+            self._programs,
             self._routers.explanations,
         )

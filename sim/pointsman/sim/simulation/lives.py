@@ -6,6 +6,7 @@ from typing import Final
 from pointsman.core.instances import InstanceId
 from pointsman.core.requests import RequestView
 from pointsman.sim.engine.request import EngineRequest
+from pointsman.sim.simulation.programs import ProgramCall
 
 NEVER: Final = -1
 
@@ -27,6 +28,7 @@ class Life:
     __slots__ = (
         "arrived_ps",
         "attempts",
+        "call",
         "first_token_ps",
         "index",
         "leg",
@@ -55,6 +57,8 @@ class Life:
         self.replica = replica
         """Which router it came to."""
         self.prefix: tuple[int, ...] = ()
+        self.call: ProgramCall | None = None
+        """Which call of a program it is."""
         self.attempts = 0
         self.first_token_ps = NEVER
         self.leg: Leg | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pointsman.sim.workload import published
+from pointsman.sim.workload.agents import AGENT_KINDS, AgentKind, AgentPrograms
 from pointsman.sim.workload.clients import ClientsWorkload, Population
 from pointsman.sim.workload.generate import Generated
 from pointsman.sim.workload.parameters import Parameters, WorkloadNameError
@@ -13,13 +14,17 @@ from pointsman.sim.workload.servegen import read_servegen, servegen_models
 from pointsman.sim.workload.shipped import SHIPPED, load_population
 from pointsman.sim.workload.statistics import TraceStatistics
 from pointsman.sim.workload.trace import TraceFile
+from pointsman.sim.workload.workflows import StagedWorkflows
 
-__all__ = ["GENERATORS", "Generator", "WorkloadNameError", "open_workload"]
+__all__ = ["GENERATORS", "Generator", "WorkloadNameError", "is_described", "open_workload"]
 
 PREFIX = "gen:"
 DEFAULT_REQUESTS = 10_000
+DEFAULT_PROGRAMS = 1000
+DEFAULT_DEADLINE_S = 30.0
 _COMMON = ("rate", "requests", "seed")
 _OF_CLIENTS = (*_COMMON, "span", "start")
+_OF_PROGRAMS = ("rate", "programs", "seed", "tool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +35,17 @@ class Generator:
     make: Callable[[Parameters], Workload]
 
 
+def is_described(name: str) -> bool:
+    """Whether it is no file's name."""
+    return name.startswith(PREFIX)
+
+
 def open_workload(name: str, longest_context_tokens: int = 0) -> Workload:
     """A trace file, or what a name beginning with `gen:` describes.
 
     Raises WorkloadNameError, and TraceError where a generator reads files.
     """
-    if not name.startswith(PREFIX):
+    if not is_described(name):
         return TraceFile(Path(name), longest_context_tokens)
     kind, _, query = name.removeprefix(PREFIX).partition("?")
     generator = GENERATORS.get(kind)
@@ -78,6 +88,30 @@ def _of_clients(population: Population, given: Parameters) -> Workload:
     )
 
 
+def _of_agents(kind: AgentKind) -> Generator:
+    def make(given: Parameters) -> Workload:
+        return AgentPrograms(
+            kind,
+            given.whole("programs", DEFAULT_PROGRAMS, 1),
+            given.positive("rate", kind.programs_per_s),
+            tool_s=given.at_least_0("tool", 0.0),
+            seed=given.whole("seed", 0, 0),
+        )
+
+    return Generator(_OF_PROGRAMS, make)
+
+
+def _text_to_sql(given: Parameters) -> Workload:
+    return StagedWorkflows(
+        "workflow-text2sql",
+        given.whole("programs", DEFAULT_PROGRAMS, 1),
+        given.positive("rate", 1.0),
+        deadline_s=given.positive("deadline", DEFAULT_DEADLINE_S),
+        tool_s=given.at_least_0("tool", 0.0),
+        seed=given.whole("seed", 0, 0),
+    )
+
+
 GENERATORS: Mapping[str, Generator] = {
     "azure-conv": _of_trace(published.AZURE_CONVERSATION_2023),
     "azure-code": _of_trace(published.AZURE_CODE_2023),
@@ -85,4 +119,6 @@ GENERATORS: Mapping[str, Generator] = {
     "mooncake-synthetic": _of_trace(published.MOONCAKE_SYNTHETIC),
     **{name: _of_population(name) for name in SHIPPED},
     "servegen": Generator(("folder", "model", *_OF_CLIENTS), _of_servegen),
+    **{kind.name: _of_agents(kind) for kind in AGENT_KINDS},
+    "workflow-text2sql": Generator((*_OF_PROGRAMS, "deadline"), _text_to_sql),
 }

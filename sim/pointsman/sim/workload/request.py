@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from pointsman.sim.workload.program import Program
+
 HASH_BLOCK_TOKENS = 512
 """Tokens one hash id covers; the last block of a prompt may be partial."""
 
@@ -24,6 +26,8 @@ class TraceRequest:
     prompt: str | None = None
     expected_output_tokens: int = 0
     """What somebody predicted; 0: nothing."""
+    program: Program | None = None
+    """Of which this is the first call; the others arrive as it goes on."""
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class TraceRequest:
         priority: int = 0,
         prompt: str | None = None,
         expected_output_tokens: int = 0,
+        program: Program | None = None,
     ) -> None:
         self.arrival_s = arrival_s
         self.prompt_tokens = prompt_tokens
@@ -48,6 +53,12 @@ class TraceRequest:
         self.priority = priority
         self.prompt = prompt
         self.expected_output_tokens = expected_output_tokens
+        self.program = program
+
+    @property
+    def calls(self) -> int:
+        """Requests that it stands for."""
+        return 1 if self.program is None else len(self.program.calls)
 
     def at(self, arrival_s: float) -> "TraceRequest":
         """The same at another time."""
@@ -62,6 +73,7 @@ class TraceRequest:
             self.priority,
             self.prompt,
             self.expected_output_tokens,
+            self.program,
         )
 
 
@@ -74,26 +86,36 @@ class Extent:
     """How many requests a workload has and over which time they arrive."""
 
     requests: int
+    """Calls of programs included."""
     last_arrival_s: float
+    arrivals: int = 0
+    """Programs and requests of none; the others come when programs go on. 0: as many as requests."""
 
     @property
     def period_s(self) -> float:
         """The time after which a repetition would start: the span and one mean gap."""
-        if self.requests < 2:
+        arrivals = self.arrivals or self.requests
+        if arrivals < 2:
             return self.last_arrival_s
-        return self.last_arrival_s * self.requests / (self.requests - 1)
+        return self.last_arrival_s * arrivals / (arrivals - 1)
 
 
 def count_requests(workload: Workload) -> int:
     """Requests of a workload: what its `request_count` says, where it has one, else by reading it once."""
     counter: Callable[[], int] | None = getattr(workload, "request_count", None)
-    return sum(1 for _ in workload) if counter is None else counter()
+    return sum(request.calls for request in workload) if counter is None else counter()
+
+
+def count_programs(workload: Workload) -> int:
+    """Reads the workload once."""
+    return sum(request.program is not None for request in workload)
 
 
 def measure_extent(workload: Workload) -> Extent:
     """Reads the workload once."""
-    requests, last_s = 0, 0.0
+    requests, arrivals, last_s = 0, 0, 0.0
     for request in workload:
-        requests += 1
+        requests += request.calls
+        arrivals += 1
         last_s = request.arrival_s
-    return Extent(requests, last_s)
+    return Extent(requests, last_s, arrivals)

@@ -3,14 +3,13 @@
 A trace that is only compressed gets unnaturally bursty and runs out early. Up to a factor of 4, time is compressed;
 beyond, n = ceil(factor / 4) copies run beside each other, each compressed by factor / n and shifted cyclically, so
 that rates add while no copy is squeezed more than 4-fold. Copies share nothing: their prefix blocks, sessions and
-programs are distinct.
+programs are distinct. Of a program only its beginning moves: what its tools take stays as long as it is.
 """
 
 import heapq
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from operator import attrgetter
 from random import Random
 
@@ -56,17 +55,29 @@ class RateScaled:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The first `requests` requests of a workload; None: all of them."""
+    """The first `requests` requests of a workload; None: all of them. A program is there with all its calls or not at all."""
 
     source: Workload
     requests: int | None
 
     def __iter__(self) -> Iterator[TraceRequest]:
-        return iter(self.source) if self.requests is None else islice(iter(self.source), self.requests)
+        return iter(self.source) if self.requests is None else _first(self.source, self.requests)
 
     def request_count(self) -> int:
+        """With programs, a bound: the last may not fit."""
         found = count_requests(self.source)
         return found if self.requests is None else min(found, self.requests)
+
+
+def _first(source: Workload, requests: int) -> Iterator[TraceRequest]:
+    left = requests
+    for request in source:
+        left -= request.calls
+        if left < 0:
+            return
+        yield request
+        if not left:
+            return
 
 
 def _compressed(source: Workload, factor: float) -> Iterator[TraceRequest]:
@@ -96,9 +107,14 @@ class _Copy:
     def __call__(self, request: TraceRequest) -> TraceRequest:
         copy = request.at(request.arrival_s / self.compression)
         if request.hash_ids:
-            copy.hash_ids = tuple([hash_id * self.copies + self.copy for hash_id in request.hash_ids])
+            copy.hash_ids = tuple(map(self._block, request.hash_ids))
+        if request.program is not None:
+            copy.program = request.program.renamed(self._block)
         if request.session_id:
             copy.session_id = f"{self.copy}/{request.session_id}"
         if request.program_id:
             copy.program_id = f"{self.copy}/{request.program_id}"
         return copy
+
+    def _block(self, hash_id: int) -> int:
+        return hash_id * self.copies + self.copy
