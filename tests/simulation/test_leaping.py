@@ -115,7 +115,7 @@ def outcome(result: SimulationResult) -> object:
         result.counters,
         result.retries,
         result.instance_seconds,
-        (programs.completed, programs.failed, programs.in_time, programs.response.sum_ps),
+        (programs.completed, programs.failed, programs.in_time, list(programs.response_s)),
     )
 
 

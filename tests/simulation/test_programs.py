@@ -20,10 +20,9 @@ from pointsman.sim.objective import FixedObjective
 from pointsman.sim.pools import Pool
 from pointsman.sim.predictors import NoPredictor
 from pointsman.sim.simulation.kernel import Simulation, SimulationResult
-from pointsman.sim.simulation.lives import Leg
-from pointsman.sim.simulation.node import Node
+from pointsman.sim.simulation.lives import Life
 from pointsman.sim.simulation.options import SimulationOptions
-from pointsman.sim.simulation.recorder import program_report
+from pointsman.sim.simulation.programs import program_report
 from pointsman.sim.workload.program import Call, Program
 from pointsman.sim.workload.request import TraceRequest
 
@@ -49,22 +48,15 @@ class Lived:
     ended_s: float
 
 
-class Watched(Simulation):
-    """Keeps when calls arrived and ended; prompts tell them apart."""
-
-    def _finished(self, leg: Leg, node: Node) -> None:
-        life = leg.life
-        lives.append(Lived(life.prompt_tokens, life.arrived_ps / PS_PER_S, self._now_ps / PS_PER_S))
-        super()._finished(leg, node)
-
-
-lives: list[Lived] = []
-
-
 def play(
     *programs: TraceRequest, order: str = "first_come", max_running: int = 0, max_wait_s: float = 1e9
 ) -> tuple[SimulationResult, list[Lived]]:
-    lives.clear()
+    """Prompts tell calls apart."""
+    lives: list[Lived] = []
+
+    def completed(life: Life, at_ps: int) -> None:
+        lives.append(Lived(life.prompt_tokens, life.arrived_ps / PS_PER_S, at_ps / PS_PER_S))
+
     options = SimulationOptions(
         pools=[Pool("mixed", 1, Role.MIXED, PROFILE, max_running=max_running)],
         rules=Rules(
@@ -74,8 +66,9 @@ def play(
             max_wait_s=max_wait_s,
         ),
         objective=FixedObjective(Slo()),
+        on_completed=completed,
     )
-    return Watched(programs, 0, NoPredictor(), options).run(), list(lives)
+    return Simulation(programs, 0, NoPredictor(), options).run(), lives
 
 
 def program(

@@ -27,7 +27,7 @@ from pointsman.sim.predictors import Predictor, PredictorError, make_predictor
 from pointsman.sim.report import ClusterFigures, Report, RunCourse, RunFacts, make_report
 from pointsman.sim.simulation.kernel import Simulation, SimulationResult
 from pointsman.sim.simulation.options import SimulationOptions
-from pointsman.sim.simulation.recorder import program_report
+from pointsman.sim.simulation.programs import program_report
 from pointsman.sim.workload.named import WorkloadNameError, is_described, open_workload
 from pointsman.sim.workload.predictions import Predicted, is_predictions
 from pointsman.sim.workload.request import Workload, count_requests

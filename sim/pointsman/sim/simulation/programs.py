@@ -4,13 +4,13 @@ Pure bookkeeping: told of calls that ended, it says which others follow. A progr
 rejected or fails; calls of it that run then go on, and none follows.
 """
 
+from array import array
 from dataclasses import dataclass, field
 from math import inf
 
 from pointsman.core.queueing.deadline_share import due_s
 from pointsman.core.units import PS_PER_S, to_ps
-from pointsman.sim.report import WARM_UP_SHARE
-from pointsman.sim.simulation.quantiles import PsHistogram
+from pointsman.sim.report import WARM_UP_SHARE, ProgramReport, distribution
 from pointsman.sim.workload.program import Program
 from pointsman.sim.workload.request import TraceRequest, Workload, count_programs
 
@@ -57,8 +57,8 @@ class ProgramFigures:
     failed: int = 0
     with_deadline: int = 0
     in_time: int = 0
-    response: PsHistogram = field(default_factory=PsHistogram)
-    per_token: PsHistogram = field(default_factory=PsHistogram)
+    response_s: "array[float]" = field(default_factory=lambda: array("d"))
+    per_token_s: "array[float]" = field(default_factory=lambda: array("d"))
     """Response time by all the tokens that a program generated."""
 
 
@@ -152,8 +152,24 @@ class Programs:
         figures, program = self.figures, run.program
         took_ps = now_ps - run.arrived_ps
         figures.completed += 1
-        figures.response.add(took_ps)
-        figures.per_token.add(took_ps // sum(call.output_tokens for call in program.calls))
+        figures.response_s.append(took_ps / PS_PER_S)
+        tokens = sum([call.output_tokens for call in program.calls])
+        figures.per_token_s.append(took_ps / PS_PER_S / tokens)
         if program.deadline_s < inf:
             figures.with_deadline += 1
             figures.in_time += took_ps <= to_ps(program.deadline_s)
+
+
+def program_report(programs: Programs) -> ProgramReport | None:
+    """None where there were none."""
+    if not programs.begun:
+        return None
+    figures = programs.figures
+    return ProgramReport(
+        programs=figures.completed + figures.failed + programs.running,
+        completed=figures.completed,
+        failed=figures.failed,
+        response_s=distribution(figures.response_s),
+        per_token_s=distribution(figures.per_token_s),
+        deadline_attainment=figures.in_time / figures.with_deadline if figures.with_deadline else None,
+    )

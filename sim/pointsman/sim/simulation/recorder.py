@@ -7,8 +7,7 @@ import numpy as np
 
 from pointsman.core.slo import Slo
 from pointsman.core.units import PS_PER_S, to_ps
-from pointsman.sim.report import WARM_UP_SHARE, Distribution, Latencies, Outcome, ProgramReport
-from pointsman.sim.simulation.programs import Programs
+from pointsman.sim.report import WARM_UP_SHARE, Distribution, Latencies, Outcome
 from pointsman.sim.simulation.quantiles import COARSE_BITS, PsHistogram
 
 MOST_ERRORS = 100
@@ -186,21 +185,6 @@ class Recorder:
     @property
     def errors(self) -> Mapping[str, int]:
         return self._errors
-
-
-def program_report(programs: Programs) -> ProgramReport | None:
-    """None where there were none."""
-    if not programs.begun:
-        return None
-    figures = programs.figures
-    return ProgramReport(
-        programs=figures.completed + figures.failed + programs.running,
-        completed=figures.completed,
-        failed=figures.failed,
-        response_s=_distribution(figures.response),
-        per_token_s=_distribution(figures.per_token),
-        deadline_attainment=figures.in_time / figures.with_deadline if figures.with_deadline else None,
-    )
 
 
 def _distribution(histogram: PsHistogram) -> Distribution:
