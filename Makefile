@@ -49,8 +49,9 @@ bench-simulator: $(STAMP) ## the simulator's speed and memory from outside, and 
 	PYTHONPATH=bench $(BIN)/python -m simulator $(ARGS)
 
 # Hours on two cores; what has run is remembered in build/decisions.
-bench-decisions: $(STAMP) ## experiments on decisions: capacity, peers, queue orders (DATA=DIR, EXPERIMENTS=...)
-	for experiment in $(or $(EXPERIMENTS),capacity peers ranking dynamo plots); do \
+bench-decisions: $(STAMP) ## experiments on decisions: papers, capacity, peers, queue orders (DATA=DIR, EXPERIMENTS=...)
+	@test -n "$(DATA)" || { echo 'Name the folder with traces/, lengths/ and profiles/: make bench-decisions DATA=DIR' >&2; exit 2; }
+	for experiment in $(or $(EXPERIMENTS),splitwise distserve ranking capacity peers dynamo plots); do \
 	    PYTHONPATH=bench $(BIN)/python -m decisions $$experiment --data $(DATA) $(ARGS) || exit 1; done
 
 bench-operator: $(STAMP) cluster-build ## the operator with 500 ModelServices and 2,000 pools (ARGS=--help)

@@ -43,7 +43,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("core/pointsman/api/profiles"))
     arguments = parser.parse_args()
     data = arguments.data
-    for profile in (opt_13b(data), llama2_70b(data, A100_SPLITWISE), llama2_70b(data, H100_SPLITWISE)):
+    profiles = [opt_13b(data, tensor_parallel) for tensor_parallel in (1, 2, 4)]
+    profiles += [llama2_70b(data, source) for source in (A100_SPLITWISE, H100_SPLITWISE)]
+    for profile in profiles:
         path = arguments.out / f"{profile.name}.json"
         path.write_text(profile.model_dump_json(indent=2) + "\n", encoding="utf-8")
         print(path, {phase: error.model_dump() for phase, error in profile.provenance.left_out.items()})
@@ -59,14 +61,14 @@ def read(path: Path, **wanted: str) -> Rows:
     return rows
 
 
-def opt_13b(data: Path) -> EngineProfileFile:
+def opt_13b(data: Path, tensor_parallel: int) -> EngineProfileFile:
     """DistServe publishes fitted formulas, not points: they are evaluated on a grid within the KV capacity."""
-    model, engine = "facebook/opt-13b", "distserve"
+    model, engine, degree = "facebook/opt-13b", "distserve", str(tensor_parallel)
     phases = {
         row["phase"]: row
-        for row in read(data / "distserve_fit_coefficients.csv.gz", model=model, engine=engine, tp="1")
+        for row in read(data / "distserve_fit_coefficients.csv.gz", model=model, engine=engine, tp=degree)
     }
-    capacity_rows = read(data / "distserve_kv_capacity_tokens.csv.gz", model=model, tp="1", pp="1")
+    capacity_rows = read(data / "distserve_kv_capacity_tokens.csv.gz", model=model, tp=degree, pp="1")
     capacity = int(capacity_rows[0]["max_num_tokens"])
     knees = Knees(prefill=(), decode=(32, 64, 95, 128))
     points = _distserve_grid(phases, capacity, (1, 8, 24, 48, 80, 94, 95, 128, 160, 192, 256))
@@ -78,18 +80,19 @@ def opt_13b(data: Path) -> EngineProfileFile:
     }
     layers, hidden = 40, 5120
     return EngineProfileFile(
-        name="a100-opt-13b",
+        name="a100-opt-13b" if tensor_parallel == 1 else f"a100-opt-13b-tp{degree}",
         model=model,
         engine=engine,
         accelerator="a100-80gb",
         accelerator_class=AcceleratorClass.A100,
-        tensor_parallel=1,
+        tensor_parallel=tensor_parallel,
         cost=CostFile.from_cost(cost),
         kv_capacity_tokens=capacity,
         kv_bytes_per_token=2 * BYTES_PER_VALUE * layers * hidden,
-        transfer_bytes_per_s=_transfer_bytes_per_s(data),
+        transfer_bytes_per_s=tensor_parallel * _transfer_bytes_per_s(data),
         provenance=ProvenanceFile(
-            source="LLMServe/DistServe@82831f1604cc simdistserve/estimators/profile_data, A100-80GB, tp 1: its fitted "
+            source="LLMServe/DistServe@82831f1604cc simdistserve/estimators/profile_data, A100-80GB, "
+            f"tp {degree}: its fitted "
             "formulas prefill a + b*sum(n) + c*sum(n^2), decode a + b*context + c*batch below and from batch 95, "
             "evaluated on a grid of batches and contexts within the KV capacity",
             licence="Apache-2.0",
@@ -98,7 +101,12 @@ def opt_13b(data: Path) -> EngineProfileFile:
             left_out={phase: rounded(error) for phase, error in errors.items()},
             kv_capacity="the same source, pp 1",
             kv_bytes_per_token="2 (keys, values) * 2 bytes * 40 layers * 5120 hidden, from the public model card",
-            transfer=_TRANSFER + "; one GPU, one link",
+            transfer=_TRANSFER
+            + (
+                "; one GPU, one link"
+                if tensor_parallel == 1
+                else f"; {degree} GPUs, each moving its shard over a link of its own, is an assumption"
+            ),
             caveats=(
                 "the source's two decode formulas do not meet at batch 95; one convex curve runs between them",
                 "the context limit of the model itself, 2048, is not imposed: the KV capacity is the limit",

@@ -1,28 +1,52 @@
 """Experiments on decisions, each a table and a plot: `python -m decisions NAME --data DIR`.
 
-DIR holds traces/ and profiles/, as described in the README files beside them. docs/results.md shows what came out.
+DIR holds traces/, lengths/ and profiles/, as described in the README files beside them. docs/results.md shows what came out.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-from decisions import capacity, dynamo_agreement, peers, ranking
-from decisions.plots import draw_all
+from decisions import capacity, distserve, dynamo_agreement, peers, ranking, splitwise
+from decisions.plots import draw, draw_all
 from decisions.runs import runs
+
+FROM_PAPERS = {"splitwise": splitwise.compare, "distserve": distserve.place, "ranking": ranking.rank}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Experiments on decisions.")
-    parser.add_argument("experiment", choices=("capacity", "peers", "ranking", "dynamo", "plots"))
+    parser.add_argument("experiment", choices=(*FROM_PAPERS, "capacity", "peers", "dynamo", "plots"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="Simulations at a time.")
     parser.add_argument("--seeds", type=int, default=len(peers.SEEDS), help="Runs of each case of `peers`.")
     arguments = parser.parse_args()
+    missing = [name for name in ("traces", "lengths", "profiles") if not (arguments.data / name).is_dir()]
+    if missing:
+        parser.error(
+            f"--data {arguments.data}: no {' and no '.join(f'{name}/' for name in missing)} there; give the folder that has "
+            "them, as in make bench-decisions DATA=../shared/data"
+        )
+    try:
+        run(arguments)
+    except KeyboardInterrupt:
+        print(
+            "interrupted: no report was written; what has run is remembered in build/decisions",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+
+
+def run(arguments: argparse.Namespace) -> None:
     if arguments.experiment == "plots":
         print(*draw_all(), sep="\n")
         return
-    if arguments.experiment in ("ranking", "dynamo"):
-        (ranking.rank if arguments.experiment == "ranking" else dynamo_agreement.agree)(arguments.data)
+    if arguments.experiment in FROM_PAPERS:
+        FROM_PAPERS[arguments.experiment](arguments.data, arguments.jobs)
+        print(draw(arguments.experiment))
+        return
+    if arguments.experiment == "dynamo":
+        dynamo_agreement.agree(arguments.data)
         return
     with runs(arguments.jobs) as pool:
         if arguments.experiment == "capacity":

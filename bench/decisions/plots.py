@@ -1,10 +1,15 @@
 """The experiments' plots, drawn from what they wrote."""
 
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from decisions import paper_plots
 from matplotlib.figure import Figure
+
+from pointsman.cli.report_view import write_whole
 
 IMAGES = Path("docs/images")
 Row = dict[str, Any]
@@ -12,31 +17,21 @@ Row = dict[str, Any]
 
 def draw_all() -> list[Path]:
     """Of the experiments whose results are there."""
-    drawn = []
-    for name, draw in (("ranking", _ranking), ("peers", _peers)):
-        source = Path(f"bench/decisions/{name}.json")
-        if source.exists():
-            figure = draw(json.loads(source.read_text()))
-            path = IMAGES / f"decisions-{name}.png"
-            figure.savefig(path, dpi=100)
-            drawn.append(path)
-    return drawn
+    return [draw(name) for name in DRAWN if _results(name).exists()]
 
 
-def _ranking(rows: list[Row]) -> Figure:
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
-    for rate in sorted({row["rate"] for row in rows}):
-        of_rate = [row for row in rows if row["rate"] == rate]
-        unbounded = [row for row in of_rate if "starvation_s=60" not in row["order"]]
-        points = sorted((row["kendall_tau"], row["s_per_token"]) for row in unbounded)
-        label = f"{rate:g} requests/s" if rate else "burst of 2,000"
-        axes.plot(*zip(*points, strict=True), "o-", label=label)
-    axes.set_xlabel("Kendall's tau of the predictions (0: first come, first served)")
-    axes.set_ylabel("mean of end-to-end s per output token")
-    axes.set_ylim(bottom=0)
-    axes.legend()
-    return figure
+def draw(experiment: str) -> Path:
+    """From what the experiment wrote."""
+    figure = DRAWN[experiment](json.loads(_results(experiment).read_text()))
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=100)
+    path = IMAGES / f"decisions-{experiment}.png"
+    write_whole(path, drawn.getvalue())
+    return path
+
+
+def _results(experiment: str) -> Path:
+    return Path(f"bench/decisions/{experiment}.json")
 
 
 def _peers(rows: list[Row]) -> Figure:
@@ -57,3 +52,11 @@ def _peers(rows: list[Row]) -> Figure:
         axes.set_ylabel("% of requests within the SLO")
         axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+DRAWN: dict[str, Callable[[list[Row]], Figure]] = {
+    "splitwise": paper_plots.splitwise,
+    "distserve": paper_plots.distserve,
+    "ranking": paper_plots.ranking,
+    "peers": _peers,
+}

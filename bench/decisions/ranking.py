@@ -3,114 +3,132 @@
 One engine that runs so many requests at once; the others wait in the router (late binding). Answer lengths are
 those of Llama-3-8B-Instruct on AlpacaEval, drawn with replacement; a burst of 2,000, and Poisson arrivals.
 Measured is the mean over requests of end-to-end time per output token, as in the paper.
+
+The engine is set as in the authors' fork of vLLM 0.4.1, hao-ai-lab/vllm-ltr@13bbf6ff3dab: an A100 of 40 GB, chunked
+prefill with 768 tokens an iteration, 256 sequences, requests of at least 4 tokens on either side and prompts of up to
+1,024.
 """
 
-import csv
 import gzip
 import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from random import Random
+from statistics import fmean
+from typing import Any
 
-from scipy.stats import kendalltau
+import numpy as np
+from decisions.arrivals import Lengths, poisson
+from decisions.cluster_run import Setup, play
+from decisions.runs import processes, remembered
 
-from pointsman.cli.simulation import SimulationPlan
+from pointsman.api.profile import load_profile
+from pointsman.cli.report_view import write_json
+from pointsman.core.instances import Role
 from pointsman.core.units import PS_PER_S
-from pointsman.sim.predictors import make_predictor
-from pointsman.sim.simulation.kernel import Simulation
-from pointsman.sim.simulation.lives import Leg
-from pointsman.sim.simulation.node import Node
-from pointsman.sim.workload.request import measure_extent
+from pointsman.sim.engine import EngineOptions
+from pointsman.sim.pools import Pool
+from pointsman.sim.predictors import kendall_tau
 
 REQUESTS = 2000
-RATES = (8.0, 16.0, 24.0)
+RATES = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Requests per second; 0: all at once."""
-TAUS = (0.24, 0.54, 0.74, 1.0)
-MODEL = "Meta-Llama-3-8B-Instruct"
-POOLS = "1xmixed:a100-llama3.1-8b"
-AT_ONCE = 256
+TAUS = (0.24, 0.54, 0.62, 0.74, 1.0)
+BOUNDED_TAUS = (0.54, 1.0)
 BOUND_S = 60.0
-FOLDER = Path("build/decisions/ranking")
+NO_BOUND_S = 1e9
+SEEDS = (1, 2, 3, 4, 5)
+MODEL = "Meta-Llama-3-8B-Instruct"
+PROFILE = "a100-llama3.1-8b"
+KV_CAPACITY_TOKENS = 144_000
+"""Of 40 GB: nine tenths, less 16.1 GB of weights and 1 GB of activations, at 131,072 bytes a token."""
+CHUNK = 768
+AT_ONCE = 256
+LEAST_TOKENS = 4
+MOST_PROMPT_TOKENS = 1024
 FILE = Path("bench/decisions/ranking.json")
 
-Row = dict[str, float | str | int]
+Row = dict[str, Any]
 
 
-class PerToken(Simulation):
-    """Sums, over requests, end-to-end time by output tokens, and keeps what was predicted."""
+@dataclass(frozen=True)
+class Case:
+    """One line of the table."""
 
-    total_s = 0.0
-    worst_wait_s = 0.0
-    predicted: list[tuple[int, int]]
-
-    def _finished(self, leg: Leg, node: Node) -> None:
-        life = leg.life
-        self.total_s += (self._now_ps - life.arrived_ps) / PS_PER_S / life.output_tokens
-        self.predicted.append((life.view.expected_output_tokens, life.output_tokens))
-        self.worst_wait_s = max(self.worst_wait_s, (life.first_token_ps - life.arrived_ps) / PS_PER_S)
-        super()._finished(leg, node)
+    rate: float
+    order: str
+    tau: float
+    """Of the predictions; 0: none are needed."""
+    bound_s: float = NO_BOUND_S
+    """Whoever has waited longer goes first."""
 
 
-def rank(data: Path, seed: int = 1) -> list[Row]:
-    rows: list[Row] = []
-    for rate in (0.0, *RATES):
-        trace = _write(data, rate, seed)
-        for order, predictor in _contestants():
-            rows.append({"rate": rate, **_measure(trace, order, predictor, seed)})
-            print(rows[-1], flush=True)
-            FILE.write_text(json.dumps(rows, indent=1) + "\n")
+def cases() -> Iterator[Case]:
+    for rate in RATES:
+        yield Case(rate, "first_come", 0.0)
+        for tau in TAUS:
+            yield Case(rate, "shortest_predicted", tau)
+        for tau in BOUNDED_TAUS:
+            yield Case(rate, "shortest_predicted", tau, BOUND_S)
+
+
+def rank(data: Path, jobs: int) -> list[Row]:
+    """Plays each case with each seed, writes the table."""
+    lengths = known_lengths(data / "lengths" / "alpaca_eval.jsonl.gz")
+    rows = []
+    with processes(jobs) as pool:
+        for row in pool.map(_row, cases(), [lengths] * len(list(cases()))):
+            rows.append(row)
+            print(row, flush=True)
+    write_json(FILE, rows)
     return rows
 
 
-def _contestants() -> list[tuple[str, str]]:
-    predictors = [f"noisy:{tau:g}" if tau < 1 else "oracle" for tau in TAUS]
-    bounded = f"shortest_predicted:starvation_s={BOUND_S:g}"
-    return [
-        ("first_come", "none"),
-        *((f"shortest_predicted:starvation_s={10**9}", predictor) for predictor in predictors),
-        *((bounded, predictor) for predictor in ("noisy:0.54", "oracle")),
+def known_lengths(file: Path) -> list[tuple[int, int]]:
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        known = [json.loads(line) for line in lines]
+    pairs = [(row["prompt_tokens"], row["out"][MODEL][0]) for row in known if row["out"].get(MODEL)]
+    return [pair for pair in pairs if min(pair) >= LEAST_TOKENS and pair[0] <= MOST_PROMPT_TOKENS]
+
+
+def _row(case: Case, lengths: Lengths) -> Row:
+    measured = [
+        remembered({"ranking": asdict(case), "seed": seed}, lambda seed=seed: _measure(case, lengths, seed))  # type: ignore[misc]
+        for seed in SEEDS
     ]
-
-
-def _measure(trace: Path, order: str, predictor: str, seed: int) -> Row:
-    plan = SimulationPlan(
-        trace=str(trace),
-        pools=POOLS,
-        policy="least_requests",
-        order=order,
-        predictor=predictor,
-        max_running=AT_ONCE,
-        seed=seed,
-    )
-    workload = plan.workload()
-    planned = measure_extent(workload).requests
-    simulation = PerToken(workload, planned, make_predictor(predictor, workload, seed), plan.options())
-    simulation.predicted = []
-    result = simulation.run()
-    pairs = simulation.predicted
-    known = any(predicted for predicted, _ in pairs)
+    per_token = [run["s_per_token"] for run in measured]
     return {
-        "order": order,
-        "predictor": predictor,
-        "kendall_tau": round(float(kendalltau(*zip(*pairs, strict=True)).statistic), 3) if known else 0.0,
-        "completed": len(pairs),
-        "s_per_token": round(simulation.total_s / len(pairs), 4),
-        "longest_wait_s": round(simulation.worst_wait_s, 1),
-        "makespan_s": round(result.end_ps / PS_PER_S, 1),
+        "rate": case.rate,
+        "order": case.order,
+        "tau": case.tau,
+        "bound_s": case.bound_s if case.bound_s < NO_BOUND_S else None,
+        "completed": [run["completed"] for run in measured],
+        "kendall_tau": [run["kendall_tau"] for run in measured],
+        "s_per_token": round(fmean(per_token), 4),
+        "s_per_token_runs": per_token,
+        "longest_wait_s": round(fmean(run["longest_wait_s"] for run in measured), 1),
+        "makespan_s": round(fmean(run["makespan_s"] for run in measured), 1),
     }
 
 
-def _write(data: Path, rate: float, seed: int) -> Path:
-    with gzip.open(data / "lengths" / "alpaca_eval.jsonl.gz", "rt", encoding="utf-8") as lines:
-        known = [json.loads(line) for line in lines]
-    lengths = [(row["prompt_tokens"], row["out"][MODEL][0]) for row in known if row["out"].get(MODEL)]
-    rng = Random(seed)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"rate-{rate:g}.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("timestamp_s", "prompt_tokens", "output_tokens"))
-        at_s = 0.0
-        for _ in range(REQUESTS):
-            writer.writerow((f"{at_s:.6f}", *(max(1, tokens) for tokens in rng.choice(lengths))))
-            at_s += rng.expovariate(rate) if rate else 0.0
-    return path
+def _measure(case: Case, lengths: Lengths, seed: int) -> Row:
+    profile = replace(load_profile(PROFILE), kv_capacity_tokens=KV_CAPACITY_TOKENS)
+    setup = Setup(
+        [Pool("mixed", 1, Role.MIXED, profile, max_running=AT_ONCE)],
+        EngineOptions(chunk_tokens=CHUNK, max_sequences=AT_ONCE, prefix_caching=False),
+        policy="least_requests",
+        order=case.order,
+        starvation_s=case.bound_s if case.tau else None,
+        predictor=f"noisy:{case.tau:g}" if case.tau else "none",
+    )
+    course = play(setup, poisson(lengths, case.rate, REQUESTS, seed), seed, warm_up_share=0.0)
+    served = course.served
+    truth = np.array([request.output_tokens for request in served])
+    predicted = np.array([request.predicted_tokens for request in served])
+    return {
+        "completed": len(served),
+        "kendall_tau": round(kendall_tau(truth, predicted), 3),
+        "s_per_token": round(fmean(r.e2e_ps / PS_PER_S / r.output_tokens for r in served), 4),
+        "longest_wait_s": round(max(r.ttft_ps for r in served) / PS_PER_S, 1),
+        "makespan_s": round(course.result.end_ps / PS_PER_S, 1),
+    }

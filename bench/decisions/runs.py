@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -22,7 +23,6 @@ class Runs:
 
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool
-        REMEMBERED.mkdir(parents=True, exist_ok=True)
 
     def all(self, plans: Sequence[SimulationPlan]) -> list[Result]:
         """In the order of the plans."""
@@ -35,19 +35,35 @@ class Runs:
 
 @contextmanager
 def runs(jobs: int) -> Iterator[Runs]:
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with processes(jobs) as pool:
         yield Runs(pool)
+
+
+@contextmanager
+def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that start afresh. Ctrl-C drops what has not begun."""
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def run(plan: SimulationPlan) -> Result:
     facts = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
+    return remembered(facts, lambda: json.loads(json.dumps(run_plan(plan).report.as_json(), default=str)))
+
+
+def remembered(facts: Mapping[str, object], compute: Callable[[], Result]) -> Result:
+    """What `compute` gave when it was last asked for with these facts, or gives now."""
     key = hashlib.sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:24]
     file = REMEMBERED / f"{key}.json"
     if file.exists():
         recalled: Result = json.loads(file.read_text())
         return recalled
-    result: Result = json.loads(json.dumps(run_plan(plan).report.as_json(), default=str))
-    partial = file.with_suffix(".partial")
+    result = compute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(result))
     partial.replace(file)
     return result
