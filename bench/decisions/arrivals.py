@@ -48,6 +48,8 @@ def matched_means(
             for prompt, output in lengths
         ]
         kept = [pair for pair in stretched if sum(pair) < most_tokens]
+        if not kept:
+            break
         prompt = sum(pair[0] for pair in kept) / len(kept)
         output = sum(pair[1] for pair in kept) / len(kept)
         if abs(prompt / mean_prompt - 1) < 1e-3 and abs(output / mean_output - 1) < 1e-3:
