@@ -1,6 +1,6 @@
 """The one entry point of all decisions: what happens to the requests that wait, on this view, now."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -10,6 +10,7 @@ from pointsman.core.instances import InstanceId, Role
 from pointsman.core.placement.least_requests import LeastRequests
 from pointsman.core.placement.policy import Pick, Policy, cached_tokens
 from pointsman.core.queueing.first_come import FirstCome
+from pointsman.core.queueing.line import Kind, Line, kind_of
 from pointsman.core.queueing.order import Order, in_order
 from pointsman.core.requests import RequestView
 from pointsman.core.slots import Slots
@@ -62,10 +63,10 @@ def decide(
     waiting = in_order(rules.order, waiting, view.served, now)
     decisions: list[Decision] = []
     draft = Draft(view) if len(waiting) > 1 else None
-    full: set[tuple[str, bool]] = set()
+    full: set[Kind] = set()
     waits = 0
     for request in waiting:
-        kind = (request.model, request.may_split)
+        kind = kind_of(request)
         # Room only shrinks while we go down the queue: who comes after a waiting request of its kind waits too.
         decision = (
             _full(request, now, rules) if kind in full else place(draft or view, request, now, rng, rules)
@@ -79,6 +80,36 @@ def decide(
         elif isinstance(decision, Dispatch) and draft is not None:
             draft.place(request, decision)
         decisions.append(decision)
+    return decisions
+
+
+def decide_ready(
+    view: ClusterView, line: Line, now: float, rng: Random, rules: Rules
+) -> list[Dispatch | Reject]:
+    """What `decide` answers to those of a line who need not wait any longer, after records that may have made room.
+
+    It looks at who goes, and of each kind at the first who has to stay: where turns go by arrival, the length of the line does
+    not matter. So who stays is not told so again, and somebody in the middle whose wait ran out stays, too, until `decide`
+    is asked, as it is when an instance changes and on a timer.
+    """
+    stays: set[Kind] = set()
+    first_come = isinstance(rules.order, FirstCome)
+    turns: Iterable[RequestView] = (
+        line.by_arrival(stays) if first_come else in_order(rules.order, line.requests(), view.served, now)
+    )
+    draft = Draft(view) if len(line) > 1 else None
+    decisions: list[Dispatch | Reject] = []
+    for request in turns:
+        kind = kind_of(request)
+        if kind in stays:
+            continue
+        decision = place(draft or view, request, now, rng, rules)
+        if isinstance(decision, Wait):
+            stays.add(kind)
+        elif isinstance(decision, Dispatch | Reject):
+            decisions.append(decision)
+            if isinstance(decision, Dispatch) and draft is not None:
+                draft.place(request, decision)
     return decisions
 
 

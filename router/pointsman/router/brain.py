@@ -1,11 +1,11 @@
 """The router's shell around `core.decide`: it keeps the view, the queue and the clock, and decides nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
 from pointsman.core.cluster import Cluster
-from pointsman.core.decide import Rules, choose_decode, decide, decide_newcomer
+from pointsman.core.decide import Rules, choose_decode, decide, decide_newcomer, decide_ready
 from pointsman.core.decisions import Decision, Dispatch, Reject, RejectReason, Wait
 from pointsman.core.events import (
     DecodeChosen,
@@ -31,7 +31,17 @@ class Log(Protocol):
 class Brain:
     """Every method is synchronous: the hot path awaits nothing but the client and the engine."""
 
-    __slots__ = ("_again", "_clock", "_deciding", "_log", "_rng", "_waiting", "cluster", "rules")
+    __slots__ = (
+        "_again",
+        "_all_of_them",
+        "_clock",
+        "_deciding",
+        "_log",
+        "_rng",
+        "_waiting",
+        "cluster",
+        "rules",
+    )
 
     def __init__(self, rules: Rules, clock: Callable[[], float], rng: Random, log: Log | None = None) -> None:
         """`clock` gives monotonic seconds; `rules` may be replaced at any time."""
@@ -43,6 +53,7 @@ class Brain:
         self._waiting = WaitingRoom()
         self._deciding = False
         self._again = False
+        self._all_of_them = False
 
     @property
     def waiting(self) -> int:
@@ -55,7 +66,7 @@ class Brain:
         if self._log is not None:
             self._log.append(event)
         if self._waiting and not isinstance(event, (Placed, Progress, EngineSample)):
-            self.reconsider()
+            self._reconsider(all_of_them=not isinstance(event, (Finished, PrefillEnded, DecodeChosen)))
 
     def submit(self, request: RequestView, on_decision: OnDecision) -> None:
         """Decide about a new request.
@@ -78,8 +89,12 @@ class Brain:
             self._carry_out(request, decision, on_decision)
 
     def reconsider(self) -> None:
-        """Decide about all waiting requests: after an event, and on a timer for those whose wait ran out."""
+        """Decide about all waiting requests: when instances change, and on a timer for those whose wait ran out."""
+        self._reconsider(all_of_them=True)
+
+    def _reconsider(self, *, all_of_them: bool) -> None:
         self._again = True
+        self._all_of_them |= all_of_them
         if self._deciding:  # a callback recorded an event; the loop below sees its effect
             return
         self._deciding = True
@@ -91,8 +106,14 @@ class Brain:
             self._deciding = False
 
     def _settle(self) -> None:
-        waiting = self._waiting.requests()
-        for decision in decide(self.cluster, waiting, self._clock(), self._rng, self.rules):
+        line, now = self._waiting.line, self._clock()
+        decisions: Sequence[Decision]
+        if self._all_of_them:
+            self._all_of_them = False
+            decisions = decide(self.cluster, line.requests(), now, self._rng, self.rules)
+        else:
+            decisions = decide_ready(self.cluster, line, now, self._rng, self.rules)
+        for decision in decisions:
             if isinstance(decision, Wait):
                 continue
             entry = self._waiting.pop(decision.request_id)

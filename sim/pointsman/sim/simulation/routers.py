@@ -5,15 +5,19 @@ that could have made room, and when its wait runs out.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from random import Random
+from typing import Final
 
 from pointsman.core.cluster import Cluster
-from pointsman.core.decide import Rules, choose_decode, decide
+from pointsman.core.decide import Queue, Rules, choose_decode, decide, decide_newcomer, decide_ready
 from pointsman.core.decisions import Decision, Dispatch, Reject, RejectReason, Wait
 from pointsman.core.events import DecodeChosen, EngineSample, Event, Placed, Progress
+from pointsman.core.queueing.line import Line
 from pointsman.core.requests import RequestView
 from pointsman.core.units import PS_PER_S
+
+NEVER_PS: Final = 1 << 62
 
 Answer = Dispatch | Reject
 OnAnswer = Callable[[RequestView, Answer], None]
@@ -23,7 +27,7 @@ WakeAt = Callable[[int, int], None]
 class Replica:
     """One router."""
 
-    __slots__ = ("cluster", "deciding", "inbox", "number", "rng", "waiting", "woken_ps")
+    __slots__ = ("cluster", "deciding", "inbox", "number", "rng", "soonest_ps", "waiting", "woken_ps")
 
     def __init__(self, number: int, seed: int) -> None:
         self.number = number
@@ -31,10 +35,12 @@ class Replica:
         self.rng = Random(f"{seed}/{number}")
         self.inbox: deque[tuple[int, Event]] = deque()
         """Records of others, by when they arrive."""
-        self.waiting: dict[str, RequestView] = {}
+        self.waiting = Line()
         self.deciding = False
         self.woken_ps = -1
         """The latest time this router asked to be woken at."""
+        self.soonest_ps = NEVER_PS
+        """When the first wait runs out."""
 
 
 class Routers:
@@ -73,6 +79,7 @@ class Routers:
         for replica in self._replicas:
             self._read(replica, now_ps)
             replica.cluster.apply(event)
+            replica.soonest_ps = 0  # what each waits for may have changed
             if replica.waiting:
                 self._reconsider(replica, now_ps)
 
@@ -90,13 +97,20 @@ class Routers:
         replica = self._replicas[number]
         if replica.inbox:
             self._read(replica, now_ps)
-        if replica.waiting:
-            replica.waiting[request.request_id] = request
+            if replica.waiting:
+                self._reconsider(replica, now_ps)
+        now_s, line = now_ps / PS_PER_S, replica.waiting
+        decision: Decision | None
+        if line:
+            queue = Queue(len(line), line.waits_for(request.model), line.lowest_priority)
+            decision = decide_newcomer(replica.cluster, request, queue, now_s, replica.rng, self._rules)
+        else:
+            (decision,) = decide(replica.cluster, (request,), now_s, replica.rng, self._rules)
+        if decision is None:
+            line.add(request)
             self._reconsider(replica, now_ps)
-            return
-        (decision,) = decide(replica.cluster, (request,), now_ps / PS_PER_S, replica.rng, self._rules)
-        if isinstance(decision, Wait):
-            replica.waiting[request.request_id] = request
+        elif isinstance(decision, Wait):
+            line.add(request)
             self._wait(replica, decision)
         else:
             self._carry_out(replica, request, decision, now_ps)
@@ -150,15 +164,18 @@ class Routers:
 
     def _settle(self, replica: Replica, now_ps: int) -> bool:
         settled = False
-        requests = list(replica.waiting.values())
-        decisions: Iterable[Decision] = decide(
-            replica.cluster, requests, now_ps / PS_PER_S, replica.rng, self._rules
-        )
+        cluster, line, now_s = replica.cluster, replica.waiting, now_ps / PS_PER_S
+        decisions: Sequence[Decision]
+        if now_ps >= replica.soonest_ps:
+            replica.soonest_ps = NEVER_PS
+            decisions = decide(cluster, line.requests(), now_s, replica.rng, self._rules)
+        else:
+            decisions = decide_ready(cluster, line, now_s, replica.rng, self._rules)
         for decision in decisions:
             if isinstance(decision, Wait):
                 self._wait(replica, decision)
                 continue
-            request = replica.waiting.pop(decision.request_id, None)
+            request = line.pop(decision.request_id)
             if request is not None:
                 settled = True
                 self._carry_out(replica, request, decision, now_ps)
@@ -166,6 +183,7 @@ class Routers:
 
     def _wait(self, replica: Replica, decision: Wait) -> None:
         until_ps = -int(-decision.until_s * PS_PER_S // 1)
+        replica.soonest_ps = min(replica.soonest_ps, until_ps)
         if until_ps > replica.woken_ps:
             replica.woken_ps = until_ps
             self._wake_at(until_ps, replica.number)
