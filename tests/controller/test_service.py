@@ -191,6 +191,29 @@ def test_an_unknown_profile_is_said_and_stops_no_real_engine() -> None:
     assert len(kube.serving("llama-main")) == 2
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"engine": "sglang"}, "it is of sglang, the pool's engine is vllm"),
+        ({"tensorParallel": 4}, "its tensor parallel degree is 4, the pool's is 1"),
+    ],
+)
+def test_a_named_profile_of_other_instances_is_said_and_stops_no_real_engine(
+    changes: dict[str, Any], said: str
+) -> None:
+    """The model would not fit what such a profile holds, which says nothing of these instances."""
+    kube = with_profile(profile(9000, **changes), context=10_000, profile="fast")
+    told = kube.condition("ModelService", "llama", "ProfileResolved")
+    assert (told["status"], told["reason"]) == ("False", "ProfileMismatch")
+    assert said in told["message"]
+    assert len(kube.serving("llama-main")) == 2
+
+
+def test_a_named_profile_may_be_another_models() -> None:
+    kube = with_profile(profile(9000, model="org/base"), profile="fast")
+    assert kube.condition("ModelService", "llama", "ProfileResolved")["reason"] == "Resolved"
+
+
 def test_a_profile_that_fits_is_found_without_being_named() -> None:
     kube = with_profile(profile(9000))
     assert kube.objects["InstancePool", "llama-main"]["spec"]["accelerator"]["profile"] == "fast"

@@ -58,6 +58,9 @@ def profile_of(spec: InstancePoolSpec, profiles: Sequence[Object]) -> Profile:
         where = ".".join(str(part) for part in fault["loc"])
         message = f"EngineProfile {name!r} cannot be used: {where}: {fault['msg']}"
         return Profile(Verdict(PROFILE, "False", "ProfileInvalid", message))
+    if other := _made_for_another(spec, found):
+        message = f"EngineProfile {name!r} is not of such instances: {other}. Name another, or none to have it looked for"
+        return Profile(Verdict(PROFILE, "False", "ProfileMismatch", message))
     capacity = found.spec.kv_capacity_tokens
     if spec.model.context_tokens > capacity:
         message = (
@@ -67,6 +70,21 @@ def profile_of(spec: InstancePoolSpec, profiles: Sequence[Object]) -> Profile:
         )
         return Profile(Verdict(PROFILE, "False", "ModelDoesNotFit", message), found, fits=False)
     return Profile(Verdict(PROFILE, "True", "Resolved", f"EngineProfile {name!r}"), found)
+
+
+def _made_for_another(spec: InstancePoolSpec, profile: EngineProfile) -> str:
+    """How a profile's engine differs from the pool's; empty where it does not.
+
+    Another model is no difference: one that was trained further is as fast. A simulated engine runs by whatever is named.
+    """
+    if spec.engine.type is EngineType.SIMULATED:
+        return ""
+    engine, tensor = spec.engine.type.value, spec.parallelism.tensor
+    if profile.spec.engine != engine:
+        return f"it is of {profile.spec.engine}, the pool's engine is {engine}"
+    if profile.spec.tensor_parallel != tensor:
+        return f"its tensor parallel degree is {profile.spec.tensor_parallel}, the pool's is {tensor}"
+    return ""
 
 
 def wish_of(pool: str, spec: InstancePoolSpec, profiles: Sequence[Object], facts: ClusterFacts) -> Wish:
