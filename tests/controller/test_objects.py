@@ -249,14 +249,34 @@ def test_names_of_pools_are_fit_for_labels(service: str, member: str, shape: str
     assert len(pool_name(service, member, shape)) <= LONGEST_POOL_NAME
 
 
-@pytest.mark.parametrize("patch", [{"metadata": None}, {"metadata": {"labels": None}}])
-def test_labels_by_which_a_pod_is_found_cannot_be_removed(patch: dict[str, Any]) -> None:
-    spec = InstancePoolSpec.from_wire({**SPECS["patched"], "template": patch})
-    labels = blueprint("llama-main", spec, "pointsman:1", None).leader["metadata"]["labels"]
-    assert {**names.engine_selector(), names.INSTANCE_POOL: "llama-main"}.items() <= labels.items()
+OTHERS = {names.PORT: "1", names.CONNECTOR: "mooncake", names.MODEL: "other", names.TRANSFER_GROUP: "rack-7"}
 
 
-@pytest.mark.parametrize("patch", [{"metadata": "it"}, {"metadata": {"labels": ["it"]}}])
+@pytest.mark.parametrize(
+    ("patch", "added"),
+    [
+        ({"metadata": None}, {}),
+        ({"metadata": {"labels": None, "annotations": None}}, {}),
+        (
+            {"metadata": {"labels": {names.ROLE: "prefill", names.POOL: None}, "annotations": OTHERS}},
+            {names.TRANSFER_GROUP: "rack-7"},
+        ),
+    ],
+)
+def test_what_a_pod_is_found_and_addressed_by_is_no_matter_of_a_template(
+    patch: dict[str, Any], added: dict[str, str]
+) -> None:
+    spec = InstancePoolSpec.from_wire({**SPECS["patched"], "template": None})
+    patched = InstancePoolSpec.from_wire({**SPECS["patched"], "template": patch})
+    own = blueprint("llama-main", spec, "pointsman:1", None).leader["metadata"]
+    found = blueprint("llama-main", patched, "pointsman:1", None).leader["metadata"]
+    assert found["labels"] == own["labels"]
+    assert found["annotations"] == {**own["annotations"], **added}
+
+
+@pytest.mark.parametrize(
+    "patch", [{"metadata": "it"}, {"metadata": {"labels": ["it"]}}, {"metadata": {"annotations": "it"}}]
+)
 def test_a_template_whose_metadata_are_none_is_refused_in_words(patch: dict[str, Any]) -> None:
     spec = InstancePoolSpec.from_wire({**SPECS["patched"], "template": patch})
     with pytest.raises(TemplateError, match=r"template\.metadata: must be an object"):

@@ -76,14 +76,21 @@ def engine_pod(
     template: dict[str, Any] = {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}
     if not spec.template:
         return template
-    merged = merge(template, spec.template)
-    # Routers, selectors and this operator find pods by these; a patch that changed them would lose the pod.
-    own = {name: value for name, value in labels.items() if name != names.ROLE}
+    return _found_again(merge(template, spec.template), labels, annotations)
+
+
+def _found_again(
+    merged: Mapping[str, Any], labels: Mapping[str, str], annotations: Mapping[str, str]
+) -> dict[str, Any]:
+    """With what routers, selectors and this operator find and address a pod by, whatever the pool's template says of it."""
     meta = merged.get("metadata", {})
-    given = meta.get("labels", {}) if isinstance(meta, Mapping) else None
-    if not isinstance(given, Mapping):
-        raise TemplateError("template.metadata: must be an object, and so must its labels")
-    return {**merged, "metadata": {**meta, "labels": {**given, **own}}}
+    given = (
+        [meta.get(part, {}) for part in ("labels", "annotations")] if isinstance(meta, Mapping) else [None]
+    )
+    if not all(isinstance(part, Mapping) for part in given):
+        raise TemplateError("template.metadata: must be an object, and so must its labels and annotations")
+    own = {"labels": {**given[0], **labels}, "annotations": {**given[1], **annotations}}
+    return {**merged, "metadata": {**meta, **own}}
 
 
 def _container(
