@@ -114,6 +114,7 @@ ROWS: Sequence[tuple[str, Sequence[Panel]]] = (
                 "Available",
                 [
                     (AVAILABLE, "{{pool}} {{role}}"),
+                    (f"max by (model) (pointsman_model_available_instances{{{MODEL}}})", "all of {{model}}"),
                 ],
                 about="Healthy, not draining, breaker not open.",
                 limits={"min": 0},

@@ -95,6 +95,7 @@ async def test_it_serves_and_shows_what_it_did(start: Started, engine: Any) -> N
     metrics = (await router.admin.get("/metrics")).text
     assert 'pointsman_requests_total{code="200",model="llama",reason=""} 1.0' in metrics
     assert f'pointsman_instance_available{{instance="{engine.url}"}} 1.0' in metrics
+    assert 'pointsman_model_available_instances{model="llama"} 1.0' in metrics
     assert f'pointsman_instance_breaker{{instance="{engine.url}",state="closed"}} 1.0' in metrics
     assert f'pointsman_engine_running{{instance="{engine.url}"}} 1.0' in metrics
     assert "pointsman_engine_waiting{" not in metrics  # the engine does not say, and that is not zero
@@ -106,6 +107,9 @@ async def test_it_serves_and_shows_what_it_did(start: Started, engine: Any) -> N
 async def test_it_starts_without_its_engines(start: Started, engine: Any, eventually: Eventually) -> None:
     await engine.close()
     router = await start(queue={"max_wait_for_instance_s": 0})
+    assert (
+        'pointsman_model_available_instances{model="llama"} 0.0' in (await router.admin.get("/metrics")).text
+    )
     answer = await router.client.post("/v1/chat/completions", json=CHAT)
     assert answer.status_code == 503
     assert answer.headers["x-pointsman-reason"] == "no_instance"

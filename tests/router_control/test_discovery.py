@@ -174,6 +174,26 @@ def test_adapters_are_those_that_service_and_pod_agree_on(said: str | None, want
     assert instance.adapters == wanted
 
 
+CPU = [{"name": "cpu", "count": 0}]
+ASLEEP = {"autoscaling": {"minReplicas": 0, "maxReplicas": 4}, "accelerators": CPU}
+AWAKE = {"replicas": 1, "accelerators": CPU}
+SLEEPERS: dict[str, tuple[list[dict[str, Any]], bool]] = {
+    "a number": ([{"name": "a", **AWAKE}], False),
+    "none at all": ([{"name": "a", **AWAKE, "replicas": 0}], True),
+    "as few as none": ([{"name": "a", **ASLEEP}], True),
+    "one of two pools must not": ([{"name": "a", **ASLEEP}, {"name": "b", **AWAKE}], False),
+    "a prefill pool answers nobody": (
+        [{"name": "a", **ASLEEP}, {"name": "b", "role": "prefill", **AWAKE}],
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize(("pools", "may"), SLEEPERS.values(), ids=SLEEPERS)
+def test_which_models_may_be_without_an_instance(pools: list[dict[str, Any]], may: bool) -> None:
+    assert found(service(pools=pools)).may_sleep == ({"llama"} if may else frozenset())
+
+
 def test_the_older_one_keeps_a_name_whatever_the_order() -> None:
     older = service("zebra", created="2025-01-01T00:00:00Z")
     newer = service("ant", model={"name": "other", "aliases": ["llama"]})

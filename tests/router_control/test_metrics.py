@@ -100,3 +100,19 @@ async def test_every_metric_is_documented(make_config: Callable[..., RouterConfi
     documented = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     assert len(names) > 20
     assert [name for name in names if f"`{name}`" not in documented] == []
+
+
+async def test_a_model_that_sleeps_is_not_out_of_order(make_config: Callable[..., RouterConfig]) -> None:
+    app = RouterApp(make_config(), Path("router.yaml"))
+
+    def told(may_sleep: set[str]) -> list[tuple[str, float]]:
+        families = app._instances.families(0.0, ["a", "b"], may_sleep)
+        return [
+            (sample.labels["model"], sample.value)
+            for family in families
+            if family.name == "pointsman_model_available_instances"
+            for sample in family.samples
+        ]
+
+    assert told({"b"}) == [("a", 0)]
+    assert told(set()) == [("a", 0), ("b", 0)]

@@ -87,7 +87,7 @@ class RouterApp:
             rng=rng,
         )
         self._instances = InstanceMetrics(self._fleet, self._brain.cluster)
-        self._metrics.add_source(lambda: self._instances.families(clock()))
+        self._metrics.add_source(self._of_instances)
         self._metrics.add_source(self._gauges)
         self._reloader = Reloader(file, config, self._apply)
         self._engine_context: ssl.SSLContext | None = None
@@ -319,6 +319,10 @@ class RouterApp:
     def _running_on(self, instance: InstanceId) -> int:
         slot = self._brain.cluster.slot_of(instance)
         return 0 if slot is None else int(self._brain.cluster.loads.running[slot])
+
+    def _of_instances(self) -> Iterator[Metric]:
+        models = [model.name for model in self._in_force.models]
+        yield from self._instances.families(self._clock(), models, self._found.may_sleep)
 
     def _gauges(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(

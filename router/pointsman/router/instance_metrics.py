@@ -1,6 +1,7 @@
 """The router's view of every instance as metric families and, for people, as a list."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -21,8 +22,19 @@ class InstanceMetrics:
         self._fleet = fleet
         self._cluster = cluster
 
-    def families(self, now_s: float) -> Iterator[Metric]:
+    def families(self, now_s: float, models: Iterable[str], may_sleep: Container[str]) -> Iterator[Metric]:
+        """`models` by their own names, not their aliases. One that may sleep and does has no sample: it is not out of order."""
         members = tuple(self._fleet.members())
+        counts = Counter(
+            name for member in members if member.available for name in member.upstream.instance.models
+        )
+        usable = GaugeMetricFamily(
+            "pointsman_model_available_instances", "Instances that placements may go to", labels=["model"]
+        )
+        for name in models:
+            if counts[name] or name not in may_sleep:
+                usable.add_metric([name], counts[name])
+        yield usable
         info = GaugeMetricFamily("pointsman_instance_info", "1", labels=["instance", "pool", "role", "epoch"])
         available = GaugeMetricFamily(
             "pointsman_instance_available", "Whether placements may go there", labels=["instance"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from pointsman.api.resources.model_service import ModelService
+from pointsman.api.resources.pool import PoolSpec
 from pointsman.api.router_config import (
     CapabilitiesConfig,
     InstanceConfig,
@@ -18,6 +19,7 @@ from pointsman.api.router_config import (
     SloConfig,
     names_of,
 )
+from pointsman.core.instances import Role
 from pointsman.router.discovery.pods import EnginePod
 
 
@@ -49,6 +51,15 @@ class Found:
     def generations(self) -> dict[str, int]:
         """Which generation of each ModelService is in force."""
         return {name: service.metadata.generation for name, service in self.services.items()}
+
+    @property
+    def may_sleep(self) -> frozenset[str]:
+        """Models that may be without an instance: no pool of theirs that answers must have one."""
+        return frozenset(
+            service.spec.model.name
+            for service in self.services.values()
+            if not any(_fewest(pool) for pool in service.spec.pools if pool.role is not Role.PREFILL)
+        )
 
 
 def find(
@@ -111,6 +122,10 @@ def merged(file: RouterConfig, found: Found) -> RouterConfig:
 
 def key_of(service: ModelService) -> str:
     return f"{service.metadata.namespace}/{service.metadata.name}"
+
+
+def _fewest(pool: PoolSpec) -> int:
+    return pool.autoscaling.min_replicas if pool.autoscaling is not None else (pool.replicas or 0)
 
 
 def _age(named: tuple[str, ModelService]) -> tuple[float, str]:
