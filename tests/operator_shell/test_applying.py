@@ -1,6 +1,8 @@
 """Actions carried out on a fake API server, and what ends a pass."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from pointsman.kube.access import Access
 from pointsman.kube.client import ApiClient
 from pointsman.kube.errors import ApiError, ConflictError
 from pointsman.kube.recording import EventRecorder
-from pointsman.kube.resource import CONFIG_MAPS, INSTANCE_POOLS, Object, Resource
+from pointsman.kube.resource import CONFIG_MAPS, EVENTS, INSTANCE_POOLS, Object, Resource
 
 POOLS = INSTANCE_POOLS.path()
 
@@ -30,8 +32,10 @@ class Shell:
     def __init__(self, fake: FakeKube, client: ApiClient) -> None:
         self.fake = fake
         self.learnt: list[tuple[Resource, Object]] = []
-        recorder = EventRecorder(client, controller="test", instance="test")
-        self.applier = Applier(client, recorder, lambda resource, obj: self.learnt.append((resource, obj)))
+        self.recorder = EventRecorder(client, controller="test", instance="test")
+        self.applier = Applier(
+            client, self.recorder, lambda resource, obj: self.learnt.append((resource, obj))
+        )
 
     def pool(self) -> Object:
         return self.fake.storage.create(
@@ -60,10 +64,24 @@ async def test_all_of_it_in_order_and_what_was_written_is_known_at_once(shell: S
         Requeue(10.0),
     ]
     outcome = await shell.applier.carry_out(actions)
-    assert (outcome.writes, outcome.requeue_s, outcome.error) == (3, 10.0, None)
+    assert (outcome.writes, outcome.requeue_s, outcome.error) == (2, 10.0, None)
     assert shell.fake.storage.get(POOLS, "ns", "p")["status"] == {"replicas": 2}
     assert [resource for resource, _ in shell.learnt] == [CONFIG_MAPS, INSTANCE_POOLS]
     assert shell.learnt[0][1] == shell.fake.storage.get(CONFIG_MAPS.path(), "ns", "one")
+
+
+async def test_no_pass_waits_for_an_event(shell: Shell) -> None:
+    told = Event({"name": "p", "namespace": "ns", "uid": "u", "kind": "InstancePool"}, "Normal", "Did", "it")
+    outcome = await shell.applier.carry_out([told, Apply(config_map("one"), "created")])
+    assert (outcome.writes, outcome.error) == (1, None)
+    assert shell.fake.storage.all(EVENTS.path()) == []
+    shell.fake.faults.failures = [500]  # of another event, which keeps this one from nothing
+    await shell.applier.carry_out([replace(told, message="this too")])
+    writing = asyncio.create_task(shell.recorder.run())
+    while not (written := shell.fake.storage.all(EVENTS.path())):
+        await asyncio.sleep(0.01)
+    writing.cancel()
+    assert [event["note"] for event in written] == ["this too"]
 
 
 async def test_what_is_gone_or_another_by_now_counts_as_done(shell: Shell) -> None:

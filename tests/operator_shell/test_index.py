@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import pytest
+
 from pointsman.controller.index import ByParent
-from pointsman.controller.items import Item, Kind, concerned_by_child, concerned_by_pool
+from pointsman.controller.items import SETTLE_S, Item, Kind, Want, concerned_by_child, concerned_by_pool
+from pointsman.controller.queue import Urgency
 from pointsman.kube.resource import Key, Object
-from pointsman.kube.store import Store
+from pointsman.kube.store import Change, ChangeKind, Store
 
 
 def child(name: str, parent: str, version: int, namespace: str = "ns") -> Object:
@@ -45,12 +48,36 @@ def test_children_come_move_and_go() -> None:
     assert set(index._children) == {Key("other", "one")}
 
 
-def test_whom_a_change_concerns() -> None:
-    labels = {"pointsman.io/instance-pool": "svc-pool", "pointsman.io/model-service": "svc"}
-    obj: Object = {"metadata": {"name": "it", "namespace": "ns", "labels": labels}}
-    assert list(concerned_by_child(obj)) == [Item(Kind.POOL, Key("ns", "svc-pool"))]
-    assert list(concerned_by_pool(obj)) == [
-        Item(Kind.POOL, Key("ns", "it")),
-        Item(Kind.SERVICE, Key("ns", "svc")),
-    ]
+LABELS = {"pointsman.io/instance-pool": "svc-pool", "pointsman.io/model-service": "svc"}
+POOL, SERVICE = Item(Kind.POOL, Key("ns", "it")), Item(Kind.SERVICE, Key("ns", "svc"))
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any] | None, Want]] = {
+    "it is new": ({}, None, Want(POOL)),
+    "something else is asked for": ({"generation": 2}, {"generation": 1}, Want(POOL, Urgency.CHANGED)),
+    "it is to go": ({"deletionTimestamp": "now"}, {}, Want(POOL, Urgency.CHANGED)),
+    "its status is another": ({"generation": 1}, {"generation": 1}, Want(POOL, after_s=SETTLE_S)),
+}
+
+
+def of(**metadata: Any) -> Object:
+    return {"metadata": {"name": "it", "namespace": "ns", "labels": LABELS, **metadata}}
+
+
+@pytest.mark.parametrize(("now", "before", "wanted"), CHANGES.values(), ids=CHANGES)
+def test_how_urgent_a_change_is(now: dict[str, Any], before: dict[str, Any] | None, wanted: Want) -> None:
+    kind = ChangeKind.ADDED if before is None else ChangeKind.MODIFIED
+    old = None if before is None else of(**before)
+    own, *services = concerned_by_pool(Change(kind, Key("ns", "it"), "uid", of(**now), old))
+    assert own == wanted
+    # What is said of a ModelService's pools is gathered for a moment.
+    assert set(services) == {Want(SERVICE, after_s=SETTLE_S)}
+
+
+def test_a_child_concerns_its_pool() -> None:
+    assert list(concerned_by_child(of())) == [Want(Item(Kind.POOL, Key("ns", "svc-pool")), after_s=SETTLE_S)]
     assert list(concerned_by_child({"metadata": {"name": "x"}})) == []
+
+
+def test_a_pool_that_changes_hands_concerns_both() -> None:
+    before = of(labels={"pointsman.io/model-service": "other"})
+    wants = concerned_by_pool(Change(ChangeKind.MODIFIED, Key("ns", "it"), "uid", of(), before))
+    assert {want.item.key.name for want in wants} == {"it", "svc", "other"}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.controller.queue import WorkQueue
+from pointsman.controller.queue import FAIR_TURN, Urgency, WorkQueue
 
 
 @pytest.fixture
@@ -93,25 +93,59 @@ def test_cleared_it_still_knows_what_is_being_worked_on(queue: WorkQueue[str]) -
     assert taken(queue, 10.0) == "a"
 
 
+def test_what_somebody_has_changed_goes_before_what_was_due_long_ago(queue: WorkQueue[str]) -> None:
+    queue.add("every hour", 0.0, Urgency.ROUTINE)
+    queue.add("new", 1.0, Urgency.TOLD)
+    queue.add("changed", 2.0, Urgency.CHANGED)
+    assert [taken(queue, 3.0) for _ in range(3)] == ["changed", "new", "every hour"]
+
+
+def test_a_more_urgent_wish_counts_at_the_earlier_of_both_times(queue: WorkQueue[str]) -> None:
+    queue.add("b", 1.0)
+    queue.add("a", 2.0, Urgency.ROUTINE)
+    queue.add("a", 9.0, Urgency.CHANGED)
+    assert len(queue) == 2
+    assert [taken(queue, 2.0), taken(queue, 2.0), taken(queue, 9.0)] == ["a", "b", None]
+
+
+def test_urgency_lasts_while_it_is_worked_on(queue: WorkQueue[str]) -> None:
+    queue.add("a", 0.0)
+    queue.take(0.0)
+    queue.add("b", 0.0)
+    queue.add("a", 1.0, Urgency.CHANGED)
+    queue.done("a")
+    assert [taken(queue, 1.0), taken(queue, 1.0)] == ["a", "b"]
+
+
+def test_nothing_waits_for_ever_behind_what_is_more_urgent(queue: WorkQueue[str]) -> None:
+    queue.add("old", 0.0, Urgency.ROUTINE)
+    for turn in range(FAIR_TURN):
+        queue.add(f"changed {turn}", 1.0, Urgency.CHANGED)
+    assert [taken(queue, 1.0) for _ in range(FAIR_TURN)][-1] == "old"
+
+
 @given(
     st.lists(
         st.tuples(
             st.sampled_from("abcd"),
             st.sampled_from(["add", "take", "done", "failed"]),
             st.floats(0.0, 5.0),
+            st.sampled_from(Urgency),
         ),
         max_size=80,
     )
 )
-def test_every_wish_is_fulfilled_and_nothing_is_worked_on_twice(script: list[tuple[str, str, float]]) -> None:
+def test_every_wish_is_fulfilled_and_nothing_is_worked_on_twice(
+    script: list[tuple[str, str, float, Urgency]],
+) -> None:
     queue: WorkQueue[str] = WorkQueue(first_retry_s=1.0, last_retry_s=4.0, rng=Random(0))
     working: list[str] = []
     wanted: set[str] = set()
     now_s = 0.0
-    for item, what, seconds in script:
+    for item, what, seconds, urgency in script:
         now_s += seconds
         if what == "add":
-            queue.add(item, now_s)
+            queue.add(item, now_s, urgency)
             wanted.add(item)
         elif what == "take":
             found = queue.take(now_s)

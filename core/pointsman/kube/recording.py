@@ -1,22 +1,40 @@
-"""Events for whoever runs `kubectl describe`: repeats are counted on one Event instead of making more."""
+"""Events for whoever runs `kubectl describe`: repeats are counted on one Event instead of making more.
 
+Nothing is decided by Events, so nothing waits for them: `tell` leaves one to be written by `run`, one after the other, so
+that they are never more than one of the calls under way. What is left at an end is lost.
+"""
+
+import asyncio
 import hashlib
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pointsman.kube.client import ApiClient
-from pointsman.kube.errors import ConflictError, NotFoundError
+from pointsman.kube.errors import ConflictError, KubeError, NotFoundError
 from pointsman.kube.leader import wall_time
 from pointsman.kube.resource import EVENTS, Object
 
+log = logging.getLogger(__name__)
+
 REMEMBERED = 2048
+WAITING = 4096
+"""Events that may wait; more are left out."""
 QUIET_S = 300.0
 """A repeat within so long is counted and not yet told, as the API server's storage is for the cluster's state."""
 MAX_NOTE = 1024
 """Bytes; `events.k8s.io/v1` refuses more."""
+
+
+class _News(NamedTuple):
+    about: Object
+    kind: Literal["Normal", "Warning"]
+    reason: str
+    note: str
+    action: str
 
 
 @dataclass(slots=True)
@@ -42,6 +60,25 @@ class EventRecorder:
         self._instance = instance
         self._clock = clock
         self._told: OrderedDict[tuple[str, str, str, str], _Told] = OrderedDict()
+        self._news: asyncio.Queue[_News] = asyncio.Queue(WAITING)
+
+    def tell(
+        self, about: Object, kind: Literal["Normal", "Warning"], reason: str, note: str, action: str
+    ) -> None:
+        """As `record`, when its turn comes, and without a word to the caller if it fails."""
+        try:
+            self._news.put_nowait(_News(about, kind, reason, note, action))
+        except asyncio.QueueFull:
+            log.debug("an Event is left out, for %d wait: %s: %s", WAITING, reason, note)
+
+    async def run(self) -> None:
+        """Write what was told, until cancelled."""
+        while True:
+            news = await self._news.get()
+            try:
+                await self.record(*news)
+            except KubeError as error:
+                log.warning("an Event cannot be written: %s: %s: %s", news.reason, news.note, error)
 
     async def record(
         self, about: Object, kind: Literal["Normal", "Warning"], reason: str, note: str, action: str

@@ -10,7 +10,7 @@ from random import Random
 
 from pointsman.controller.applying import Applier
 from pointsman.controller.frame import Limits, quiet_kopf, run_kopf
-from pointsman.controller.items import Item
+from pointsman.controller.items import Item, Want
 from pointsman.controller.metrics import OperatorMetrics
 from pointsman.controller.observing import Observer
 from pointsman.controller.reconcile.observed import RouterReport
@@ -135,10 +135,11 @@ class ControllerApp:
         def told(reports: tuple[RouterReport, ...], concerned: set[Item]) -> None:
             observer.reports = reports
             for item in concerned:
-                self._work.want(item)
+                self._work.want(Want(item))
 
         async def lead() -> None:
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(recorder.run())
                 tasks.create_task(routers.ask_on(told))
                 tasks.create_task(self._work.lead(observer, applier))
 

@@ -27,6 +27,7 @@ class Outcome:
     """Of one pass."""
 
     writes: int = 0
+    """Without Events."""
     requeue_s: float | None = None
     """Wanted again after so long."""
     refused: str = ""
@@ -38,7 +39,7 @@ class Outcome:
 
 
 class Applier:
-    """Actions in their order. The first that fails ends the pass.
+    """Actions in their order. The first that fails ends the pass. Events are left with the recorder: nothing waits for them.
 
     Only a refusal does not keep the pass from saying how things are: status and Events come through, everything else is left.
     """
@@ -57,6 +58,9 @@ class Applier:
                 after_s = action.after_s
                 outcome.requeue_s = after_s if outcome.requeue_s is None else min(outcome.requeue_s, after_s)
                 continue
+            if isinstance(action, Event):
+                self._recorder.tell(action.about, action.type, action.reason, action.message, "Reconcile")
+                continue
             if outcome.refused and isinstance(action, Apply | Delete):
                 continue
             try:
@@ -71,7 +75,7 @@ class Applier:
                 outcome.writes += 1
         return outcome
 
-    async def _act(self, action: Apply | Delete | PatchStatus | Event) -> None:
+    async def _act(self, action: Apply | Delete | PatchStatus) -> None:
         match action:
             case Apply():
                 await self._apply(action)
@@ -79,10 +83,6 @@ class Applier:
                 await self._delete(action)
             case PatchStatus():
                 await self._patch_status(action)
-            case Event():
-                await self._recorder.record(
-                    action.about, action.type, action.reason, action.message, "Reconcile"
-                )
 
     async def _apply(self, action: Apply) -> None:
         resource = resource_of(action.object["apiVersion"], action.object["kind"])

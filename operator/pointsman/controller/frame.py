@@ -7,16 +7,16 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import kopf
 
 from pointsman.api.resources import names
-from pointsman.controller.items import Item, concerned_by_pool, concerned_by_service
+from pointsman.controller.items import SETTLE_S, Item, Kind, Want
 from pointsman.kube.client import ApiClient
-from pointsman.kube.resource import INSTANCE_POOLS, MODEL_SERVICES, Resource
+from pointsman.kube.resource import INSTANCE_POOLS, MODEL_SERVICES, Key, Resource
 
 PREFIX = f"controller.{names.GROUP}"
 """Of what kopf would keep on objects: nothing, as long as all handlers are for events."""
@@ -62,7 +62,7 @@ def production_settings(limits: Limits) -> kopf.OperatorSettings:
     return settings
 
 
-def handlers(wanted: Callable[[Item], None], client: ApiClient) -> kopf.OperatorRegistry:
+def handlers(wanted: Callable[[Want], None], client: ApiClient) -> kopf.OperatorRegistry:
     """Handlers in a registry of their own: every event of a ModelService or InstancePool wants it reconciled.
 
     They are `on.event` only, so that kopf needs no finalizer, keeps no progress and writes nothing.
@@ -77,22 +77,22 @@ def handlers(wanted: Callable[[Item], None], client: ApiClient) -> kopf.Operator
             default_namespace=client.access.namespace,
         )
 
-    async def service_changed(body: kopf.Body, **_: Any) -> None:
-        for item in concerned_by_service(body):
-            wanted(item)
-
-    async def pool_changed(body: kopf.Body, **_: Any) -> None:
-        for item in concerned_by_pool(body):
-            wanted(item)
-
     kopf.on.login(registry=registry)(login)
-    for resource, handler in ((MODEL_SERVICES, service_changed), (INSTANCE_POOLS, pool_changed)):
-        kopf.on.event(*_selector(resource), registry=registry)(handler)
+    for kind, resource in ((Kind.SERVICE, MODEL_SERVICES), (Kind.POOL, INSTANCE_POOLS)):
+        kopf.on.event(*_selector(resource), registry=registry)(_telling(kind, wanted))
     return registry
 
 
+def _telling(kind: Kind, wanted: Callable[[Want], None]) -> Callable[..., Awaitable[None]]:
+    async def changed(namespace: str | None, name: str, **_: Any) -> None:
+        # What the change was the caches know better, and sooner; this one only makes sure that it is looked at.
+        wanted(Want(Item(kind, Key(namespace or "", name)), after_s=SETTLE_S))
+
+    return changed
+
+
 async def run_kopf(
-    wanted: Callable[[Item], None], client: ApiClient, limits: Limits, namespaces: Sequence[str]
+    wanted: Callable[[Want], None], client: ApiClient, limits: Limits, namespaces: Sequence[str]
 ) -> None:
     """Until cancelled, or raises what broke it.
 
@@ -103,8 +103,8 @@ async def run_kopf(
     stop = threading.Event()
     ended: asyncio.Future[None] = loop.create_future()
 
-    def tell(item: Item) -> None:
-        loop.call_soon_threadsafe(wanted, item)
+    def tell(want: Want) -> None:
+        loop.call_soon_threadsafe(wanted, want)
 
     def settle(error: BaseException | None) -> None:
         if ended.done():

@@ -1,11 +1,16 @@
-"""What can be reconciled, and which of it a change concerns."""
+"""What can be reconciled, and which of it a change concerns, how soon and how urgently."""
 
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
 from pointsman.api.resources import names
+from pointsman.controller.queue import Urgency
 from pointsman.kube.resource import Key, Object
+from pointsman.kube.store import Change, ChangeKind
+
+SETTLE_S = 0.2
+"""What becomes of an object seldom comes alone: what is told of it within so long is one pass, and one status."""
 
 
 class Kind(StrEnum):
@@ -27,19 +32,43 @@ def label_of(obj: Object, label: str) -> str:
     return str((obj["metadata"].get("labels") or {}).get(label) or "")
 
 
-def concerned_by_child(obj: Object) -> Iterator[Item]:
+class Want(NamedTuple):
+    """An item that should be reconciled."""
+
+    item: Item
+    urgency: Urgency = Urgency.TOLD
+    after_s: float = 0.0
+
+
+def concerned_by_child(obj: Object) -> Iterator[Want]:
     """By a workload, pod, revision, ConfigMap or disruption budget: its InstancePool."""
     if pool := label_of(obj, names.INSTANCE_POOL):
-        yield Item(Kind.POOL, Key(obj["metadata"].get("namespace", ""), pool))
+        item = Item(Kind.POOL, Key(obj["metadata"].get("namespace", ""), pool))
+        yield Want(item, after_s=SETTLE_S)
 
 
-def concerned_by_pool(obj: Object) -> Iterator[Item]:
-    """By an InstancePool: itself, and the ModelService that it belongs to."""
-    namespace, name = obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
-    yield Item(Kind.POOL, Key(namespace, name))
-    if service := label_of(obj, names.MODEL_SERVICE):
-        yield Item(Kind.SERVICE, Key(namespace, service))
+def concerned_by_pool(change: Change[Object]) -> Iterator[Want]:
+    """By an InstancePool: itself, and the ModelService that it belongs to or belonged to."""
+    yield _itself(Kind.POOL, change)
+    for obj in (change.value, change.before):
+        if obj is not None and (service := label_of(obj, names.MODEL_SERVICE)):
+            yield Want(Item(Kind.SERVICE, Key(change.key.namespace, service)), after_s=SETTLE_S)
 
 
-def concerned_by_service(obj: Object) -> Iterator[Item]:
-    yield Item(Kind.SERVICE, Key(obj["metadata"].get("namespace", ""), obj["metadata"]["name"]))
+def concerned_by_service(change: Change[Object]) -> Iterator[Want]:
+    yield _itself(Kind.SERVICE, change)
+
+
+def _itself(kind: Kind, change: Change[Object]) -> Want:
+    """At once where it is new or somebody asks for something else, later where only its status may be another."""
+    item = Item(kind, change.key)
+    if change.kind is not ChangeKind.MODIFIED or change.before is None:
+        return Want(item)
+    if _asked(change.before) != _asked(change.value):
+        return Want(item, Urgency.CHANGED)
+    return Want(item, after_s=SETTLE_S)
+
+
+def _asked(obj: Object) -> tuple[object, object]:
+    metadata = obj["metadata"]
+    return metadata.get("generation"), metadata.get("deletionTimestamp")

@@ -9,6 +9,7 @@ from pointsman.controller.index import ByParent
 from pointsman.controller.items import (
     Item,
     Kind,
+    Want,
     concerned_by_child,
     concerned_by_pool,
     concerned_by_service,
@@ -40,12 +41,12 @@ SELECTORS = dict.fromkeys(CHILDREN, OURS) | {PODS: ENGINE_PODS}
 
 
 class Observer:
-    """Caches of everything that reconciling looks at. `wanted` is called with each item that a change concerns."""
+    """Caches of everything that reconciling looks at. `wanted` is called with whatever a change concerns."""
 
     def __init__(
         self,
         client: ApiClient,
-        wanted: Callable[[Item], None],
+        wanted: Callable[[Want], None],
         *,
         namespaces: Sequence[str],
         own_image: str,
@@ -186,24 +187,22 @@ class Observer:
         return tuple(profile for _, profile in sorted(self.caches[ENGINE_PROFILES].items(), key=_by_key))
 
     def _service_changed(self, change: Change[Object]) -> None:
-        self._want(concerned_by_service(change.value))
+        self._tell(concerned_by_service(change))
 
     def _pool_changed(self, change: Change[Object]) -> None:
-        self._want(concerned_by_pool(change.value))
-        if change.before is not None:
-            self._want(concerned_by_pool(change.before))
+        self._tell(concerned_by_pool(change))
 
     def _child_changed(self, change: Change[Object]) -> None:
-        self._want(concerned_by_child(change.value))
+        self._tell(concerned_by_child(change.value))
         if change.before is not None:
-            self._want(concerned_by_child(change.before))
+            self._tell(concerned_by_child(change.before))
 
     def _profile_changed(self, _: Change[Object]) -> None:
-        self._want(self.everything())
+        self._tell(map(Want, self.everything()))
 
-    def _want(self, items: Iterator[Item]) -> None:
-        for item in items:
-            self._wanted(item)
+    def _tell(self, wants: Iterator[Want]) -> None:
+        for want in wants:
+            self._wanted(want)
 
 
 def without_managed_fields(obj: Object) -> Object:

@@ -1,4 +1,8 @@
-"""What is to be reconciled, and when: each item once, however often it is asked for. Pure: the time is a parameter.
+"""What is to be reconciled, when, and in which order: each item once, however often it is asked for. Pure: the time is a
+parameter.
+
+Of all that is due the most urgent comes first, and within one urgency who has been due longest; but every fourth turn is
+that of who has been due longest of all, so that nothing waits for ever behind a stream of more urgent work.
 
 An item that is asked for while it is being worked on is due again when that is done, for the work may have begun before what
 it should see. One that failed is due later and later; that something changed makes it due at once all the same.
@@ -7,12 +11,34 @@ it should see. One that failed is due later and later; that something changed ma
 import heapq
 from collections.abc import Hashable
 from dataclasses import dataclass
+from enum import IntEnum
 from random import Random
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pointsman.kube.pacing import Backoff
 
 K = TypeVar("K", bound=Hashable)
+
+FAIR_TURN = 4
+"""Every so many turns urgency does not count."""
+
+
+class Urgency(IntEnum):
+    """Why an item is wanted, the most urgent first."""
+
+    CHANGED = 0
+    """What is asked of something that exists has been changed: somebody waits for it, and it may be serving."""
+    TOLD = 1
+    """It is new, or something has become of it."""
+    ROUTINE = 2
+    """Nothing seems to have changed; it is looked at all the same."""
+
+
+class _Wish(NamedTuple):
+    at_s: float
+    urgency: Urgency
+    order: int = 0
+    """Tells a wish from those that it has replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,45 +57,54 @@ class WorkQueue(Generic[K]):
         self._first_retry_s = first_retry_s
         self._last_retry_s = last_retry_s
         self._rng = rng
-        self._due: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []
+        self._wishes: dict[K, _Wish] = {}
+        # Entries of the heaps are not taken out when their wish is replaced; then they are skipped.
+        self._later: list[tuple[float, int, K]] = []
+        self._due: dict[Urgency, list[tuple[float, int, K]]] = {urgency: [] for urgency in Urgency}
         self._order = 0
-        self._working: dict[K, float | None] = {}
-        """Items being worked on, and when they are due again, if so."""
+        self._turn = 0
+        self._working: dict[K, _Wish | None] = {}
+        """Items being worked on, and when and why they are wanted again, if so."""
         self._backoffs: dict[K, Backoff] = {}
 
     def __len__(self) -> int:
         """Items that wait, now due or later."""
-        return len(self._due)
+        return len(self._wishes)
 
     def due(self, now_s: float) -> int:
         """Items that wait and need not. Linear; for metrics."""
-        return sum(at_s <= now_s for at_s in self._due.values())
+        return sum(wish.at_s <= now_s for wish in self._wishes.values())
 
-    def add(self, item: K, at_s: float) -> None:
-        """Wanted at this time, or earlier if it already is."""
+    def add(self, item: K, at_s: float, urgency: Urgency = Urgency.TOLD) -> None:
+        """Wanted at this time and for this reason, or earlier and more urgently if it already is."""
+        wish = _Wish(at_s, urgency)
         if item in self._working:
-            planned_s = self._working[item]
-            self._working[item] = at_s if planned_s is None else min(planned_s, at_s)
-        elif item not in self._due or at_s < self._due[item]:
-            self._due[item] = at_s
+            self._working[item] = _joined(self._working[item], wish)
+            return
+        planned = self._wishes.get(item)
+        joined = _joined(planned, wish)
+        if joined != planned:
             self._order += 1
-            heapq.heappush(self._heap, (at_s, self._order, item))
+            self._wishes[item] = joined._replace(order=self._order)
+            heapq.heappush(self._later, (joined.at_s, self._order, item))
 
     def take(self, now_s: float) -> Taken[K] | None:
-        """The item that is due longest; None while none is."""
-        while self._heap and self._heap[0][0] <= now_s:
-            at_s, _, item = heapq.heappop(self._heap)
-            if self._due.get(item) == at_s:  # else it was moved to an earlier time, and has been taken
-                del self._due[item]
-                self._working[item] = None
-                return Taken(item, now_s - at_s)
-        return None
+        """The item whose turn it is; None while none is due."""
+        self._sort(now_s)
+        waiting = [urgency for urgency in Urgency if self._first(self._due[urgency]) is not None]
+        if not waiting:
+            return None
+        self._turn += 1
+        fair = self._turn % FAIR_TURN == 0
+        urgency = min(waiting, key=lambda urgency: self._due[urgency][0]) if fair else waiting[0]
+        at_s, _, item = heapq.heappop(self._due[urgency])
+        del self._wishes[item]
+        self._working[item] = None
+        return Taken(item, now_s - at_s)
 
     def next_due_s(self) -> float | None:
-        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        heads = [self._first(heap) for heap in (self._later, *self._due.values())]
+        return min((at_s for at_s in heads if at_s is not None), default=None)
 
     def done(self, item: K) -> None:
         self._backoffs.pop(item, None)
@@ -90,11 +125,34 @@ class WorkQueue(Generic[K]):
 
     def clear(self) -> None:
         """Forget everything that waits."""
-        self._due.clear()
-        self._heap.clear()
+        self._wishes.clear()
+        for heap in (self._later, *self._due.values()):
+            heap.clear()
         self._backoffs.clear()
 
+    def _sort(self, now_s: float) -> None:
+        """Put what has become due to where it is taken from."""
+        while (at_s := self._first(self._later)) is not None and at_s <= now_s:
+            entry = heapq.heappop(self._later)
+            heapq.heappush(self._due[self._wishes[entry[2]].urgency], entry)
+
+    def _first(self, heap: list[tuple[float, int, K]]) -> float | None:
+        """When the first of a heap that is still wanted is due."""
+        while heap:
+            at_s, order, item = heap[0]
+            wish = self._wishes.get(item)
+            if wish is not None and wish.order == order:
+                return at_s
+            heapq.heappop(heap)
+        return None
+
     def _finish(self, item: K) -> None:
-        again_s = self._working.pop(item)
-        if again_s is not None:
-            self.add(item, again_s)
+        again = self._working.pop(item)
+        if again is not None:
+            self.add(item, again.at_s, again.urgency)
+
+
+def _joined(planned: _Wish | None, wish: _Wish) -> _Wish:
+    if planned is None:
+        return wish
+    return _Wish(min(planned.at_s, wish.at_s), min(planned.urgency, wish.urgency), planned.order)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from random import Random
 
 from pointsman.controller.applying import Applier, Outcome
-from pointsman.controller.items import Item
+from pointsman.controller.items import Item, Want
 from pointsman.controller.metrics import OperatorMetrics
 from pointsman.controller.observing import Observer
-from pointsman.controller.queue import Taken, WorkQueue
+from pointsman.controller.queue import Taken, Urgency, WorkQueue
 from pointsman.controller.reconcile import reconcile
 from pointsman.kube.errors import ApiError
 from pointsman.kube.pacing import jittered
@@ -59,10 +59,10 @@ class Work:
         self._leading = False
         self._begun_s: dict[Item, float] = {}
 
-    def want(self, item: Item) -> None:
-        """Reconcile it as soon as can be. A standby needs no list: who begins to lead reconciles everything."""
+    def want(self, wanted: Want) -> None:
+        """Reconcile it. A standby needs no list: who begins to lead reconciles everything."""
         if self._leading:
-            self._add(item, self._clock())
+            self._add(wanted.item, self._clock() + wanted.after_s, wanted.urgency)
 
     def waiting(self) -> int:
         """Items that are due."""
@@ -93,7 +93,7 @@ class Work:
         while True:
             for item in observer.everything():
                 # After the first, which is urgent, they are spread over a quarter of the period.
-                self._add(item, self._clock() + self._rng.uniform(0.0, spread_s))
+                self._add(item, self._clock() + self._rng.uniform(0.0, spread_s), Urgency.ROUTINE)
             spread_s = self._pace.resync_s / 4
             await asyncio.sleep(jittered(self._pace.resync_s, self._rng))
 
@@ -146,8 +146,8 @@ class Work:
             self._add(item, now_s + outcome.requeue_s)
         self._changed.set()
 
-    def _add(self, item: Item, at_s: float) -> None:
-        self._queue.add(item, at_s)
+    def _add(self, item: Item, at_s: float, urgency: Urgency = Urgency.TOLD) -> None:
+        self._queue.add(item, at_s, urgency)
         self._changed.set()
 
     async def _take(self) -> Taken[Item]:

@@ -84,12 +84,14 @@ def _found_again(
 ) -> dict[str, Any]:
     """With what routers, selectors and this operator find and address a pod by, whatever the pool's template says of it."""
     meta = merged.get("metadata", {})
-    given = (
-        [meta.get(part, {}) for part in ("labels", "annotations")] if isinstance(meta, Mapping) else [None]
-    )
-    if not all(isinstance(part, Mapping) for part in given):
+    if not isinstance(meta, Mapping) or not all(
+        isinstance(meta.get(part, {}), Mapping) for part in ("labels", "annotations")
+    ):
         raise TemplateError("template.metadata: must be an object, and so must its labels and annotations")
-    own = {"labels": {**given[0], **labels}, "annotations": {**given[1], **annotations}}
+    own = {
+        "labels": {**meta.get("labels", {}), **labels},
+        "annotations": {**meta.get("annotations", {}), **annotations},
+    }
     return {**merged, "metadata": {**meta, **own}}
 
 

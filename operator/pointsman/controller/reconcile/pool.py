@@ -61,9 +61,11 @@ def reconcile_pool(observed: ObservedPool, now: float) -> list[Action]:
         *children.repairs(planned.remove),
         *(_removal(instance) for instance in planned.remove),
         *children.unused(),
-        *status_of(view, now),
         *pool_events(view),
     ]
+    # What is made or removed now is another picture in a moment, and that is what the status tells; unless it is refused.
+    if observed.refused or not (made or planned.remove):
+        actions += status_of(view, now)
     if change.deadline_s is not None:
         actions.append(Requeue(max(0.0, change.deadline_s - now)))
     return actions

@@ -166,7 +166,7 @@ def pool_events(view: PoolView) -> list[Action]:
             f" going back to {view.change.stable}"
         )
         events.append(Event(about, "Warning", "RolledBack", message))
-    if view.change.proven_now:
+    if view.change.proven_now and len(view.history.revisions) > 1:  # the first one rolls nothing out
         events.append(
             Event(
                 about,

@@ -31,12 +31,18 @@ def reconcile_service(observed: ObservedService, now: float) -> list[Action]:
     actions: list[Action] = []
     for size in planned:
         actions += _pool_actions(observed, spec, size)
+    made = [size for size in planned if size.live is None]
+    if made:
+        told = ", ".join(f"{size.member.name} with {size.wanted} instances" for size in made)
+        actions.append(Event(reference(service), "Normal", "PoolsCreated", told))
     keep = {member.name for member in wanted}
     removed = [pool for name, pool in sorted(own.items()) if name not in keep]
     leaving, wait_s = _leaving(removed, planned, own, spec, now)
     actions += leaving
     view = ServiceView(service, spec, planned, own, tuple(sorted(foreign & keep)), removed, observed)
-    actions += service_status(view, now)
+    # Pools that are made now say something of themselves in a moment; unless they are refused.
+    if observed.refused or not made:
+        actions += service_status(view, now)
     if wait_s is not None:
         actions.append(Requeue(wait_s))
     return actions
@@ -63,12 +69,7 @@ def _pool_actions(observed: ObservedService, spec: ModelServiceSpec, size: Size)
     wanted = instance_pool(observed.service, spec, size.member, size.rollout, profile, None)
     live = size.live
     if live is None:
-        complete = _with_replicas(wanted, size.applied or 0, None)
-        message = f"InstancePool {size.member.name} with {size.wanted} instances"
-        return [
-            Apply(complete, "created"),
-            Event(reference(observed.service), "Normal", "PoolCreated", message),
-        ]
+        return [Apply(_with_replicas(wanted, size.applied or 0, None), "created")]
     if size.applied is None:
         return [] if up_to_date(live, wanted) else [Apply(wanted, "changed or drifted")]
     if up_to_date(live, wanted) and contains(live["spec"].get("replicas"), size.applied):
