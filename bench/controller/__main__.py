@@ -39,12 +39,21 @@ PODS_PER_NODE = 110
     help="The operator's, so that calm holds whole rounds.",
 )
 @click.option("--workers", default=8, show_default=True, help="The operator's.")
+@click.option("--meanwhile", is_flag=True, help="Change some that exist while the others are created, too.")
 @click.option("--json", "file", type=click.Path(path_type=Path))
 def main(
-    services: int, pools: int, changes: int, steady_s: float, resync_s: float, workers: int, file: Path | None
+    services: int,
+    pools: int,
+    changes: int,
+    steady_s: float,
+    resync_s: float,
+    workers: int,
+    file: Path | None,
+    *,
+    meanwhile: bool,
 ) -> None:
     """Create many ModelServices at once; measure how long it takes, what calm costs, and how soon a change arrives."""
-    size = Size(services, pools, changes, steady_s)
+    size = Size(services, pools, changes, steady_s, meanwhile)
     with local.start_control_plane(binaries.DEFAULT_KUBERNETES) as cluster:
         cluster.add_fake_nodes(size.services * size.pools // PODS_PER_NODE + 2, gpus=PODS_PER_NODE)
         cluster.apply(*definitions())
@@ -82,7 +91,7 @@ async def _run(cluster: LocalCluster, size: Size, resync_s: float, workers: int)
             await operator.start()
             try:
                 await asyncio.sleep(5.0)
-                return await measure(admin, operator, size)
+                return await measure(admin, operator, cluster, size)
             finally:
                 await operator.kill()
 
@@ -93,9 +102,10 @@ def _show(results: dict[str, Any]) -> None:
     table.add_column("value", justify="right")
     for name in ("applied_s", "all_pools_s", "all_deployments_s", "settled_s"):
         table.add_row(name, f"{results[name]:.1f}")
-    for part in ("creation", "steady", "change_to_pool_s"):
-        for name, value in results[part].items():
-            table.add_row(f"{part}.{name}", f"{value:.3g}")
+    for part, values in results.items():
+        for name, value in values.items() if isinstance(values, dict) and part != "machine" else ():
+            for below, figure in value.items() if isinstance(value, dict) else [("", value)]:
+                table.add_row(f"{part}.{name}" + (f".{below}" if below else ""), f"{figure:.3g}")
     table.add_row("machine", str(results["machine"]))
     Console(width=100).print(table)
 

@@ -29,7 +29,7 @@ async def sample(port: int, pid: int) -> Sample:
     found = [(name, labels or "", float(value)) for name, labels, value in SAMPLE.findall(text)]
     calls = [entry for entry in found if entry[0] == "pointsman_operator_api_calls_total"]
     return Sample(
-        cpu_s=_cpu_s(pid),
+        cpu_s=cpu_s(pid),
         memory_mib=_memory_mib(pid),
         reconciles=sum(value for name, _, value in found if name == "pointsman_operator_reconciles_total"),
         calls=sum(value for _, labels, value in calls if '"leases"' not in labels),
@@ -41,7 +41,8 @@ async def sample(port: int, pid: int) -> Sample:
     )
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Of a process, its children not included."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
