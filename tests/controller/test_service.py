@@ -91,6 +91,22 @@ def test_shapes_of_one_pool_are_pools_of_their_own_and_summed_in_the_status() ->
     assert (status["name"], status["readyReplicas"], status["desiredReplicas"]) == ("main", 2, 2)
 
 
+def test_pools_that_would_be_called_alike_do_not_fight_over_the_name() -> None:
+    shapes = [{"name": name, "count": 0} for name in ("small", "large")]
+    kube = served(
+        pools=[pool("a", accelerators=shapes, replicas=1), pool("a-large", replicas=1, args=["--speed=2"])]
+    )
+    assert {found["metadata"]["name"] for found in kube.of_kind("InstancePool")} == {
+        "llama-a-small",
+        "llama-a-large",
+    }
+    told = kube.condition("ModelService", "llama", "Degraded")
+    assert (told["status"], told["reason"]) == ("True", "PoolNameTaken")
+    writes = kube.writes
+    kube.settle(20)
+    assert kube.writes == writes
+
+
 def test_a_removed_pool_goes_when_the_others_serve() -> None:
     kube = served()
     kube.edit("ModelService", "llama", lambda found: found["spec"].update(pools=[pool("other")]))

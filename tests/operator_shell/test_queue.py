@@ -82,17 +82,6 @@ def test_how_long_it_waited_and_how_many_wait(queue: WorkQueue[str]) -> None:
     assert found.waited_s == 3.0
 
 
-def test_cleared_it_still_knows_what_is_being_worked_on(queue: WorkQueue[str]) -> None:
-    queue.add("a", 0.0)
-    queue.add("b", 0.0)
-    queue.take(0.0)
-    queue.clear()
-    assert taken(queue, 10.0) is None
-    queue.add("a", 10.0)
-    queue.done("a")
-    assert taken(queue, 10.0) == "a"
-
-
 def test_what_somebody_has_changed_goes_before_what_was_due_long_ago(queue: WorkQueue[str]) -> None:
     queue.add("every hour", 0.0, Urgency.ROUTINE)
     queue.add("new", 1.0, Urgency.TOLD)

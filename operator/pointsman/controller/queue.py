@@ -123,13 +123,6 @@ class WorkQueue(Generic[K]):
         backoff = self._backoffs.get(item)
         return 0 if backoff is None else backoff.failures
 
-    def clear(self) -> None:
-        """Forget everything that waits."""
-        self._wishes.clear()
-        for heap in (self._later, *self._due.values()):
-            heap.clear()
-        self._backoffs.clear()
-
     def _sort(self, now_s: float) -> None:
         """Put what has become due to where it is taken from."""
         while (at_s := self._first(self._later)) is not None and at_s <= now_s:

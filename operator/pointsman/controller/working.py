@@ -52,9 +52,7 @@ class Work:
         self._clock = clock
         self._wall_clock = wall_clock
         self._rng = rng
-        self._queue: WorkQueue[Item] = WorkQueue(
-            first_retry_s=pace.first_retry_s, last_retry_s=pace.last_retry_s, rng=rng
-        )
+        self._queue = self._empty_queue()
         self._changed = asyncio.Event()
         self._leading = False
         self._begun_s: dict[Item, float] = {}
@@ -77,7 +75,8 @@ class Work:
     async def lead(self, observer: Observer, applier: Applier) -> None:
         """Until cancelled, when the write under way is given up: it has happened or it has not, and either is fine."""
         await observer.synced()
-        self._queue.clear()
+        # A new one: items that were being worked on when this process last ceased to lead count as such for ever in the old.
+        self._queue = self._empty_queue()
         self._leading = True
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -87,6 +86,10 @@ class Work:
         finally:
             self._leading = False
             self._begun_s.clear()
+
+    def _empty_queue(self) -> WorkQueue[Item]:
+        pace = self._pace
+        return WorkQueue(first_retry_s=pace.first_retry_s, last_retry_s=pace.last_retry_s, rng=self._rng)
 
     async def _resync(self, observer: Observer) -> None:
         spread_s = 0.0

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pointsman.api.resources.conditions import ConditionType
 from pointsman.controller.reconcile.times import text
 
+LONGEST_MESSAGE = 32768
+"""Characters that the API server takes; what it says itself of an object can be longer."""
 Status = Literal["True", "False", "Unknown"]
 
 
@@ -34,7 +36,7 @@ def as_conditions(
                 "type": verdict.type.value,
                 "status": verdict.status,
                 "reason": verdict.reason,
-                "message": verdict.message,
+                "message": verdict.message[:LONGEST_MESSAGE],
                 "lastTransitionTime": kept or text(now),
                 "observedGeneration": generation,
             }

@@ -1,11 +1,12 @@
 """A ModelService: its InstancePools, and what can be said of it."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from pydantic import ValidationError
 
 from pointsman.api.resources.model_service import ModelServiceSpec
-from pointsman.controller.objects.pools import instance_pool, members
+from pointsman.controller.objects.pools import Member, instance_pool, members
 from pointsman.controller.reconcile.actions import Action, Apply, Delete, Event, Object, Ref, Requeue
 from pointsman.controller.reconcile.contained import contains, up_to_date
 from pointsman.controller.reconcile.observed import ObservedService
@@ -25,7 +26,7 @@ def reconcile_service(observed: ObservedService, now: float) -> list[Action]:
         spec = ModelServiceSpec.from_wire(service.get("spec", {}))
     except ValidationError as error:
         return invalid_spec(service, error, now)
-    wanted = members(service["metadata"]["name"], spec)
+    wanted, twice = _distinct(members(service["metadata"]["name"], spec))
     own, foreign = _pools(observed)
     planned = [size for size in sizes(spec, wanted, own) if size.member.name not in foreign]
     actions: list[Action] = []
@@ -39,13 +40,22 @@ def reconcile_service(observed: ObservedService, now: float) -> list[Action]:
     removed = [pool for name, pool in sorted(own.items()) if name not in keep]
     leaving, wait_s = _leaving(removed, planned, own, spec, now)
     actions += leaving
-    view = ServiceView(service, spec, planned, own, tuple(sorted(foreign & keep)), removed, observed)
+    view = ServiceView(service, spec, planned, own, tuple(sorted(foreign & keep | twice)), removed, observed)
     # Pools that are made now say something of themselves in a moment; unless they are refused.
     if observed.refused or not made:
         actions += service_status(view, now)
     if wait_s is not None:
         actions.append(Requeue(wait_s))
     return actions
+
+
+def _distinct(found: list[Member]) -> tuple[list[Member], set[str]]:
+    """Each name once, and names that another one would have as well: the shape `b` of the pool `a` is called as the pool `a-b`."""
+    by_name: dict[str, Member] = {}
+    for member in found:
+        by_name.setdefault(member.name, member)
+    twice = {name for name, count in Counter(member.name for member in found).items() if count > 1}
+    return list(by_name.values()), twice
 
 
 def _pools(observed: ObservedService) -> tuple[dict[str, Object], set[str]]:

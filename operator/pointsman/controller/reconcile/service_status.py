@@ -206,9 +206,7 @@ def _degraded(view: ServiceView) -> Verdict:
             kind, "True", "Refused", f"the API server refused what the spec asks for: {view.observed.refused}"
         )
     if view.taken:
-        message = (
-            f"InstancePools of these names belong to others or are still ending: {', '.join(view.taken)}"
-        )
+        message = f"InstancePools of these names belong to others, are still ending, or are asked for twice: {', '.join(view.taken)}"
         return Verdict(kind, "True", "PoolNameTaken", message)
     bad = _of_pools(view, kind, ("False", "AsExpected", "nothing is wrong"))
     if bad.status == "True":
