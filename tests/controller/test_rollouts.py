@@ -2,6 +2,7 @@
 
 from fake_kubernetes import FakeKubernetes, model_service, pool
 from pointsman.api.resources import names
+from pointsman.controller.reconcile.pool import BURST
 
 
 def served(**changes: object) -> FakeKubernetes:
@@ -46,6 +47,25 @@ def test_scaling_up_keeps_instances_and_scaling_down_removes_the_newest() -> Non
     kube.scale("llama-main", 2)
     kube.settle(30)
     assert {found["metadata"]["name"] for found in kube.of_kind("Deployment")} == first
+
+
+def test_many_instances_are_made_and_removed_in_parts_and_their_number_is_told_meanwhile() -> None:
+    kube = served()
+    kube.scale("llama-main", 3 * BURST)
+    told = []
+    for _ in range(2):
+        kube.reconcile()
+        told.append(
+            (
+                len(kube.of_kind("Deployment")),
+                kube.objects["InstancePool", "llama-main"]["status"]["replicas"],
+            )
+        )
+    assert told == [(2 + BURST, 2), (2 + 2 * BURST, 2 + BURST)]
+    kube.scale("llama-main", 1)
+    kube.reconcile()
+    ending = [found for found in kube.of_kind("Deployment") if "deletionTimestamp" in found["metadata"]]
+    assert len(ending) == BURST
 
 
 def test_scaling_down_takes_whom_somebody_named_and_then_who_does_not_serve() -> None:

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from pointsman.controller.index import ByParent
-from pointsman.controller.items import SETTLE_S, Item, Kind, Want, concerned_by_child, concerned_by_pool
+from pointsman.controller.items import (
+    SETTLE_S,
+    Item,
+    Kind,
+    Want,
+    concerned_by_child,
+    concerned_by_pool,
+    label_of,
+)
 from pointsman.controller.queue import Urgency
 from pointsman.kube.resource import Key, Object
 from pointsman.kube.store import Change, ChangeKind, Store
@@ -28,7 +36,7 @@ def names(index: ByParent, parent: str, namespace: str = "ns") -> list[str]:
 
 
 def test_children_come_move_and_go() -> None:
-    store, index = Store[Object](dict), ByParent("parent")
+    store, index = Store[Object](dict), ByParent(lambda obj: label_of(obj, "parent"))
 
     def fold(*objects: Object) -> None:
         for obj in objects:
@@ -75,6 +83,20 @@ def test_how_urgent_a_change_is(now: dict[str, Any], before: dict[str, Any] | No
 def test_a_child_concerns_its_pool() -> None:
     assert list(concerned_by_child(of())) == [Want(Item(Kind.POOL, Key("ns", "svc-pool")), after_s=SETTLE_S)]
     assert list(concerned_by_child({"metadata": {"name": "x"}})) == []
+
+
+def test_a_child_whose_label_was_taken_off_is_found_by_its_owner() -> None:
+    owner = {
+        "apiVersion": "pointsman.io/v1alpha1",
+        "kind": "InstancePool",
+        "name": "svc-pool",
+        "uid": "u",
+        "controller": True,
+    }
+    (want,) = concerned_by_child(of(labels={}, ownerReferences=[owner]))
+    assert want.item == Item(Kind.POOL, Key("ns", "svc-pool"))
+    assert list(concerned_by_child(of(labels={}, ownerReferences=[{**owner, "controller": False}]))) == []
+    assert list(concerned_by_child(of(labels={}, ownerReferences=[{**owner, "kind": "ReplicaSet"}]))) == []
 
 
 def test_a_pool_that_changes_hands_concerns_both() -> None:

@@ -1,18 +1,17 @@
-"""Children by the label that names their parent: what one reconcile reads, without a walk over all there are."""
+"""Children by their parent: what one reconcile reads, without a walk over all there are."""
 
 from collections import defaultdict
 from collections.abc import Callable
 
-from pointsman.controller.items import label_of
 from pointsman.kube.resource import Key, Object
 from pointsman.kube.store import Change, ChangeKind
 
 
 class ByParent:
-    """Subscribe `take` to a cache."""
+    """Subscribe `take` to a cache. `name_of` says how a child's parent is called, in the child's namespace."""
 
-    def __init__(self, label: str) -> None:
-        self._label = label
+    def __init__(self, name_of: Callable[[Object], str]) -> None:
+        self._name_of = name_of
         self._children: defaultdict[Key, dict[Key, Object]] = defaultdict(dict)
 
     def take(self, change: Change[Object]) -> None:
@@ -34,7 +33,7 @@ class ByParent:
                 del self._children[parent]
 
     def _parent(self, key: Key, obj: Object) -> Key | None:
-        name = label_of(obj, self._label)
+        name = self._name_of(obj)
         return Key(key.namespace, name) if name else None
 
 

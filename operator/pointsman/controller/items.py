@@ -28,8 +28,29 @@ class Item(NamedTuple):
         return f"{self.kind.value} {self.key}"
 
 
+def service_of(obj: Object) -> str:
+    """The ModelService of an InstancePool; empty for none."""
+    return label_of(obj, names.MODEL_SERVICE)
+
+
 def label_of(obj: Object, label: str) -> str:
     return str((obj["metadata"].get("labels") or {}).get(label) or "")
+
+
+def pool_of(obj: Object) -> str:
+    """The InstancePool of a workload, pod, revision, ConfigMap or disruption budget: whose label it has, or else who owns it,
+    so that one whose label was taken off is found and gets it again. Empty for none.
+    """
+    if name := label_of(obj, names.INSTANCE_POOL):
+        return name
+    for owner in obj["metadata"].get("ownerReferences") or ():
+        if (
+            owner.get("controller")
+            and owner.get("kind") == Kind.POOL
+            and owner.get("apiVersion") == names.API_VERSION
+        ):
+            return str(owner["name"])
+    return ""
 
 
 class Want(NamedTuple):
@@ -41,8 +62,8 @@ class Want(NamedTuple):
 
 
 def concerned_by_child(obj: Object) -> Iterator[Want]:
-    """By a workload, pod, revision, ConfigMap or disruption budget: its InstancePool."""
-    if pool := label_of(obj, names.INSTANCE_POOL):
+    """By something that belongs to an InstancePool: that one."""
+    if pool := pool_of(obj):
         item = Item(Kind.POOL, Key(obj["metadata"].get("namespace", ""), pool))
         yield Want(item, after_s=SETTLE_S)
 
@@ -51,7 +72,7 @@ def concerned_by_pool(change: Change[Object]) -> Iterator[Want]:
     """By an InstancePool: itself, and the ModelService that it belongs to or belonged to."""
     yield _itself(Kind.POOL, change)
     for obj in (change.value, change.before):
-        if obj is not None and (service := label_of(obj, names.MODEL_SERVICE)):
+        if obj is not None and (service := service_of(obj)):
             yield Want(Item(Kind.SERVICE, Key(change.key.namespace, service)), after_s=SETTLE_S)
 
 

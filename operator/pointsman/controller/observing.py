@@ -13,6 +13,8 @@ from pointsman.controller.items import (
     concerned_by_child,
     concerned_by_pool,
     concerned_by_service,
+    pool_of,
+    service_of,
 )
 from pointsman.controller.reconcile.observed import ClusterFacts, ObservedPool, ObservedService, RouterReport
 from pointsman.kube.cache import Cache
@@ -60,8 +62,8 @@ class Observer:
         self.reports: tuple[RouterReport, ...] | None = None
         """What routers said of themselves; None while nobody asked them."""
         self.refusals: dict[Item, str] = {}
-        self._of_pool = {resource: ByParent(names.INSTANCE_POOL) for resource in (*CHILDREN, PODS)}
-        self._pools_of = ByParent(names.MODEL_SERVICE)
+        self._of_pool = {resource: ByParent(pool_of) for resource in (*CHILDREN, PODS)}
+        self._pools_of = ByParent(service_of)
 
         def cache(
             resource: Resource,

@@ -26,6 +26,9 @@ from pointsman.controller.reconcile.steps import Steps, steps
 from pointsman.controller.reconcile.times import precise, text
 from pointsman.controller.reconcile.wishes import wish_of
 
+BURST = 64
+"""Instances that one pass makes or removes at most: the next one goes on, and other objects have their turn in between."""
+
 
 def reconcile_pool(observed: ObservedPool, now: float) -> list[Action]:
     """Everything to be done now. Empty when all is as it should be."""
@@ -64,7 +67,8 @@ def reconcile_pool(observed: ObservedPool, now: float) -> list[Action]:
         *pool_events(view),
     ]
     # What is made or removed now is another picture in a moment, and that is what the status tells; unless it is refused.
-    if observed.refused or not (made or planned.remove):
+    last = max(len(made), len(planned.remove)) < BURST
+    if observed.refused or not last or not (made or planned.remove):
         actions += status_of(view, now)
     if change.deadline_s is not None:
         actions.append(Requeue(max(0.0, change.deadline_s - now)))
@@ -79,8 +83,9 @@ def _planned(spec: InstancePoolSpec, change: Change) -> Steps:
         surge=spec.rollout.max_surge,
         unavailable=spec.rollout.max_unavailable,
     )
-    # Nothing can be made: what there is goes on, and only what is too much may go.
-    return found if change.blueprint is not None else Steps(0, found.remove)
+    # Where nothing can be made what there is goes on, and only what is too much may go.
+    create = min(found.create, BURST) if change.blueprint is not None else 0
+    return Steps(create, found.remove[:BURST])
 
 
 def _removal(instance: Instance) -> Delete:
