@@ -58,27 +58,36 @@ async def nursery() -> AsyncIterator[Nursery]:
         await process.wait()
 
 
-def grant(cluster: LocalCluster, namespaces: Sequence[str]) -> str:
-    """A service account with the operator's rights in these namespaces, cluster-wide where none is named; its token."""
-    metadata = {"name": ACCOUNT, "namespace": HOME}
+def grant(
+    cluster: LocalCluster,
+    namespaces: Sequence[str],
+    account: str = ACCOUNT,
+    rules: tuple[roles.Rule, ...] | None = None,
+) -> str:
+    """A service account with these rights in these namespaces, cluster-wide where none is named; its token. Without `rules`
+    it gets all that an operator has.
+    """
+    metadata = {"name": account, "namespace": HOME}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}})
     objects: list[dict[str, Any]] = [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}]
     for namespace in namespaces or ("",):
-        objects += _bound(f"operator-{namespace or 'all'}", namespace, roles.in_watched_namespaces())
-    objects += _bound("operator-cluster", "", roles.on_the_cluster())
-    objects += _bound("operator-home", HOME, roles.at_home(LEASE))
+        watched = roles.in_watched_namespaces() if rules is None else rules
+        objects += _bound(account, f"{account}-{namespace or 'all'}", namespace, watched)
+    if rules is None:
+        objects += _bound(account, f"{account}-cluster", "", roles.on_the_cluster())
+        objects += _bound(account, f"{account}-home", HOME, roles.at_home(LEASE))
     cluster.apply(*objects)
-    return cluster.kubectl("create", "token", ACCOUNT, f"--namespace={HOME}", "--duration=12h").strip()
+    return cluster.kubectl("create", "token", account, f"--namespace={HOME}", "--duration=12h").strip()
 
 
-def _bound(name: str, namespace: str, rules: tuple[roles.Rule, ...]) -> list[dict[str, Any]]:
+def _bound(account: str, name: str, namespace: str, rules: tuple[roles.Rule, ...]) -> list[dict[str, Any]]:
     role = roles.role(name, namespace, rules)
     binding = {
         "apiVersion": role["apiVersion"],
         "kind": f"{role['kind']}Binding",
         "metadata": role["metadata"],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role["kind"], "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": HOME}],
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": HOME}],
     }
     return [role, binding]
 

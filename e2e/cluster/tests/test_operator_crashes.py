@@ -4,7 +4,6 @@ A seeded sample of the crash points runs by default (CRASH_SEED, CRASH_POINTS); 
 """
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -17,11 +16,10 @@ import pytest
 
 from e2e.cluster.cluster import eventually
 from e2e.cluster.local import LocalCluster
-from e2e.cluster.operating.operator import HOME, Nursery, Operator, grant, nursery, write_kubeconfig
+from e2e.cluster.operating.operator import Nursery, Operator, grant, nursery, write_kubeconfig
 from e2e.cluster.operating.proxy import Faults, Proxy, Write, proxied
 from e2e.cluster.operating.scenario import QUIET_S, World
 from pointsman.api.crd.definitions import definitions
-from pointsman.controller import roles
 from pointsman.kube.access import Access, kubeconfig_access
 from pointsman.kube.client import ApiClient
 
@@ -31,18 +29,6 @@ BAD_VIEW = Faults(lost_events=0.1, stale_lists=0.4, late_events_s=0.1)
 OPTIONS = ("--identity=the-one", "--relist=2", "--log-level=info")
 TRANSIENT = 4
 """As many instances as the ModelService has: more would be flapping."""
-
-
-MAY_BE_UNUSED = {
-    *(("leaderworkersets", verb) for verb in ("watch", "create", "patch", "delete")),  # not installed here
-    *(("configmaps", verb) for verb in ("create", "patch", "delete")),  # for profiles, which none has here
-    ("instancepools", "delete"),  # of a pool that leaves its ModelService
-    ("controllerrevisions", "delete"),  # of revisions beyond the history
-    # Asked for by an admission plugin that is off here, and never called.
-    ("modelservices/finalizers", "update"),
-    ("instancepools/finalizers", "update"),
-    ("events", "patch"),  # of an Event that is repeated minutes later
-}
 
 
 @pytest.fixture(scope="module")
@@ -201,34 +187,3 @@ async def test_with_a_bad_view_it_comes_to_the_same(bench: Bench) -> None:
     told(f"\nCRASH_SEED={SEED}: {proxy.lost} events lost, {len(world.made)} instances made")
     assert proxy.lost > 0
     assert 8 <= len(world.made) <= 8 + TRANSIENT
-
-
-def test_the_roles_hold_what_was_used_and_no_more(prepared: tuple[LocalCluster, str]) -> None:
-    """After the tests above, the audit log holds full runs: create, scale, roll and delete."""
-    used: set[tuple[str, str]] = set()
-    refused: set[tuple[str, str]] = set()
-    for line in prepared[0].control_plane.audit_log.read_text().splitlines():
-        entry = json.loads(line)
-        if entry["user"]["username"] != f"system:serviceaccount:{HOME}:operator" or "objectRef" not in entry:
-            continue
-        ref = entry["objectRef"]
-        what = (
-            f"{ref['resource']}/{ref['subresource']}" if "subresource" in ref else ref["resource"],
-            entry["verb"],
-        )
-        allowed = entry["annotations"].get("authorization.k8s.io/decision") == "allow"
-        (used if allowed else refused).add(what)
-    granted = {
-        (f"{rule.resource.plural}/{rule.subresource}" if rule.subresource else rule.resource.plural, verb)
-        for rule in (
-            *roles.in_watched_namespaces(),
-            *roles.on_the_cluster(),
-            *roles.at_home("the-lease"),
-        )
-        for verb in rule.verbs
-    }
-    assert refused == set()
-    assert used <= granted
-    # Server-side apply of a new object needs both verbs, and the audit log calls it patch.
-    made_by_patch = {(plural, "create") for plural, verb in used if verb == "patch"}
-    assert granted - used - made_by_patch <= MAY_BE_UNUSED

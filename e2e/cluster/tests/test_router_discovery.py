@@ -20,8 +20,10 @@ from e2e.cluster import commands
 from e2e.cluster.cluster import eventually
 from e2e.cluster.commands import CommandError
 from e2e.cluster.local import LocalCluster
+from e2e.cluster.operating.rights import ROUTER
 from pointsman.api.crd.definitions import DEFINITIONS, definitions
 from pointsman.api.resources import names
+from pointsman.controller.roles import role
 
 NAMESPACE = "serving"
 PORT, ADMIN, ENGINES = 18080, 18081, (18001, 18002)
@@ -38,15 +40,7 @@ SERVICE: dict[str, Any] = {
 RIGHTS: list[dict[str, Any]] = [
     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
     {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "router", "namespace": NAMESPACE}},
-    {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "Role",
-        "metadata": {"name": "router", "namespace": NAMESPACE},
-        "rules": [
-            {"apiGroups": ["pointsman.io"], "resources": ["modelservices"], "verbs": ["list", "watch"]},
-            {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
-        ],
-    },
+    role("router", NAMESPACE, ROUTER),
     {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",

@@ -13,6 +13,7 @@ from e2e.cluster import binaries, commands, helm, module_files, plugin, schemas
 from e2e.cluster.cluster import eventually
 from e2e.cluster.commands import CommandError
 from e2e.cluster.local import LocalCluster
+from e2e.cluster.operating.rights import ROUTER
 from e2e.cluster.tests.chart import golden
 from e2e.cluster.tests.chart.cases import CASES, EVERYTHING, GATEWAY, MODELS, MONITORING
 from pointsman.api.resources import names
@@ -213,12 +214,11 @@ def test_a_namespaced_install_reaches_into_its_namespaces_only() -> None:
         ("Role", "operator", roles.in_watched_namespaces()),
         ("Role", "operator-home", roles.at_home("demo-pointsman-operator")),
         ("ClusterRole", "operator", roles.on_the_cluster()),
+        ("Role", "router", ROUTER),
     ],
 )
-def test_the_operator_may_do_what_it_says_it_does(
-    kind: str, name: str, rules: tuple[roles.Rule, ...]
-) -> None:
-    """Another test holds what it says against what it did, by the API server's audit log."""
+def test_each_may_do_what_it_is_said_to_do(kind: str, name: str, rules: tuple[roles.Rule, ...]) -> None:
+    """Another test holds what is said against what they do, by the API server's audit log."""
     granted = named("default", kind, f"-{name}")["rules"]
     assert sorted(granted, key=json.dumps) == sorted((rule.wire() for rule in rules), key=json.dumps)
 
