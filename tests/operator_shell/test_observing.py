@@ -53,7 +53,7 @@ def kept(known: Observer, resource: Resource, name: str) -> Object:
     return found
 
 
-@pytest.mark.parametrize("resource", [MODEL_SERVICES, PODS, *CHILDREN], ids=lambda each: each.kind)
+@pytest.mark.parametrize("resource", [MODEL_SERVICES, *CHILDREN], ids=lambda each: each.kind)
 def test_who_wrote_which_field_is_not_kept_where_nobody_asks(resource: Resource) -> None:
     known = observer()
     told = written(resource, "it", {names.INSTANCE_POOL: POOL.name})
@@ -61,6 +61,16 @@ def test_who_wrote_which_field_is_not_kept_where_nobody_asks(resource: Resource)
     without = {name: value for name, value in told["metadata"].items() if name != "managedFields"}
     assert kept(known, resource, "it") == {**told, "metadata": without}
     assert told["metadata"]["managedFields"] is WRITTEN
+
+
+def test_of_a_pod_is_kept_how_it_is_and_not_what_it_is_made_of() -> None:
+    known = observer()
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [{"name": "engine"}]}
+    told = written(PODS, "it", {names.INSTANCE_POOL: POOL.name}) | {"status": {**status, "podIP": "10.0.0.1"}}
+    known.learn(PODS, told)
+    found = kept(known, PODS, "it")
+    assert ("spec" in found, found["status"]) == (False, status)
+    assert found["metadata"].keys() == told["metadata"].keys() - {"managedFields"}
 
 
 def test_who_scaled_a_pool_is_kept() -> None:

@@ -63,9 +63,10 @@ def grant(
     namespaces: Sequence[str],
     account: str = ACCOUNT,
     rules: tuple[roles.Rule, ...] | None = None,
+    leases: Sequence[str] = (LEASE,),
 ) -> str:
     """A service account with these rights in these namespaces, cluster-wide where none is named; its token. Without `rules`
-    it gets all that an operator has.
+    it gets all that an operator has, and may lead by any of `leases`.
     """
     metadata = {"name": account, "namespace": HOME}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}})
@@ -75,7 +76,8 @@ def grant(
         objects += _bound(account, f"{account}-{namespace or 'all'}", namespace, watched)
     if rules is None:
         objects += _bound(account, f"{account}-cluster", "", roles.on_the_cluster())
-        objects += _bound(account, f"{account}-home", HOME, roles.at_home(LEASE))
+        for lease in leases:
+            objects += _bound(account, f"{account}-{lease}", HOME, roles.at_home(lease))
     cluster.apply(*objects)
     return cluster.kubectl("create", "token", account, f"--namespace={HOME}", "--duration=12h").strip()
 
@@ -126,6 +128,7 @@ class Operator:
         *,
         namespaces: Sequence[str],
         port: int,
+        lease: str = LEASE,
         extra: Sequence[str] = (),
     ) -> None:
         self._of = of
@@ -138,7 +141,7 @@ class Operator:
             *(f"--namespace={namespace}" for namespace in namespaces),
             *(() if namespaces else ("--all-namespaces",)),
             f"--lease-namespace={HOME}",
-            f"--lease-name={LEASE}",
+            f"--lease-name={lease}",
             f"--port={port}",
             "--host=127.0.0.1",
             "--own-image=simulated:test",

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pointsman.api.resources import names
 from pointsman.kube.client import ApiClient
@@ -69,12 +69,23 @@ class World:
             ("scale", model_service(self.namespace, decode=3)),
             ("roll", model_service(self.namespace, decode=3, args=("--max-num-seqs=64",))),
         ):
-            await self.admin.apply(MODEL_SERVICES, service, manager=MANAGER)
-            await self._until(name, lambda service=service: self._differs(service))  # type: ignore[misc]
+            await self._apply(name, service)
             await after_each(name)
-        await self.admin.delete(MODEL_SERVICES, SERVICE, self.namespace, propagation="Foreground")
-        await self._until("delete", self._left)
+        await self.delete("Foreground")
         await after_each("delete")
+
+    async def create(self) -> None:
+        """Until all is as it should be. Raises NotConvergedError."""
+        await self._apply("create", model_service(self.namespace))
+
+    async def delete(self, propagation: Literal["Foreground", "Background"]) -> None:
+        """Until nothing is left. Raises NotConvergedError."""
+        await self.admin.delete(MODEL_SERVICES, SERVICE, self.namespace, propagation=propagation)
+        await self._until("delete", self._left)
+
+    async def _apply(self, step: str, service: Object) -> None:
+        await self.admin.apply(MODEL_SERVICES, service, manager=MANAGER)
+        await self._until(step, lambda: self._differs(service))
 
     async def _until(self, step: str, wrong: Callable[[], Awaitable[str]]) -> None:
         async def problem_now() -> str:

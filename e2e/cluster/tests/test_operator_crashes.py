@@ -1,6 +1,7 @@
 """The operator is killed after every single write, with a bad view of the cluster besides, and what comes of it is the same.
 
-A seeded sample of the crash points runs by default (CRASH_SEED, CRASH_POINTS); `make test-cluster-full` runs all of them.
+A seeded sample of the crash points runs by default (CRASH_SEED, CRASH_POINTS); `make test-cluster-full` runs all of them, a few
+side by side. Deleting has none: it is the cluster's own work, which a test of its own shows.
 """
 
 import asyncio
@@ -9,14 +10,23 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random, SystemRandom
+from typing import Literal
 
 import pytest
 
 from e2e.cluster.cluster import eventually
 from e2e.cluster.local import LocalCluster
-from e2e.cluster.operating.operator import Nursery, Operator, grant, nursery, write_kubeconfig
+from e2e.cluster.operating.operator import (
+    Nursery,
+    Operator,
+    direct_kubeconfig,
+    grant,
+    nursery,
+    write_kubeconfig,
+)
 from e2e.cluster.operating.proxy import Faults, Proxy, Write, proxied
 from e2e.cluster.operating.scenario import QUIET_S, World
 from pointsman.api.crd.definitions import definitions
@@ -27,6 +37,8 @@ SAMPLE = int(os.environ.get("CRASH_POINTS", "3"))
 SEED = int(os.environ.get("CRASH_SEED", "0")) or SystemRandom().randrange(2**31)
 BAD_VIEW = Faults(lost_events=0.1, stale_lists=0.4, late_events_s=0.1)
 OPTIONS = ("--identity=the-one", "--relist=2", "--log-level=info")
+AT_ONCE = 4
+"""Scenarios side by side, each with a Lease of its own: most of a scenario is waiting for nothing to happen."""
 TRANSIENT = 4
 """As many instances as the ModelService has: more would be flapping."""
 
@@ -39,22 +51,49 @@ def prepared(control_plane: LocalCluster) -> tuple[LocalCluster, str]:
     eventually(
         lambda: all(map(control_plane.node_is_ready, control_plane.nodes())), "fake nodes are not ready"
     )
-    return control_plane, grant(control_plane, [])
+    return control_plane, grant(control_plane, [], leases=[_lease(slot) for slot in range(AT_ONCE)])
+
+
+def _lease(slot: int) -> str:
+    return f"lease-{slot}"
+
+
+@dataclass(slots=True)
+class Run:
+    """What came of one scenario."""
+
+    world: World
+    proxy: Proxy
+    operator: Operator
+    by_step: dict[str, int] = field(default_factory=dict)
+    """Writes of the operator in each step."""
+
+    @property
+    def made(self) -> int:
+        """Instances."""
+        return len(self.world.made)
 
 
 class Bench:
     """An operator behind a proxy, and the admin's own way past it."""
 
-    def __init__(self, access: Access, nursery_: Nursery, token: str, folder: Path) -> None:
-        self.access = access
+    def __init__(self, cluster: LocalCluster, nursery_: Nursery, token: str, folder: Path) -> None:
+        self.cluster = cluster
+        self.access: Access = kubeconfig_access(Path(cluster.environment["KUBECONFIG"]))
         self.nursery = nursery_
         self.token = token
         self.folder = folder
         self.runs = 0
 
     async def run(
-        self, *, kill_after: frozenset[int] = frozenset(), always: bool = False, faults: Faults, seed: int
-    ) -> tuple[list[Write], World, Proxy, Operator]:
+        self,
+        *,
+        kill_after: frozenset[int] = frozenset(),
+        always: bool = False,
+        faults: Faults,
+        seed: int,
+        slot: int = 0,
+    ) -> Run:
         """The whole scenario once, killing after these writes. Raises NotConvergedError."""
         self.runs += 1
         async with AsyncExitStack() as stack:
@@ -64,7 +103,7 @@ class Bench:
             world = World(admin, f"crash-{self.runs}")
             await _make_namespace(admin, world.namespace)
             file = write_kubeconfig(
-                self.folder / f"kubeconfig-{self.runs}", f"http://127.0.0.1:{proxy.port}", self.token
+                self.folder / world.namespace, f"http://127.0.0.1:{proxy.port}", self.token
             )
             operator = Operator(
                 self.nursery,
@@ -72,8 +111,10 @@ class Bench:
                 self.folder,
                 namespaces=[world.namespace],
                 port=0,
+                lease=_lease(slot),
                 extra=OPTIONS,
             )
+            run = Run(world, proxy, operator)
             killed = asyncio.Event()
 
             def after_write(write: Write) -> None:
@@ -93,8 +134,9 @@ class Bench:
                     await operator.reap()
                     killed.clear()
 
-            async def calm(_: str) -> None:
+            async def calm(step: str) -> None:
                 await _calm(proxy)
+                run.by_step[step] = len(proxy.writes) - sum(run.by_step.values())
 
             proxy.after_write = after_write
             keeper = asyncio.create_task(keep_alive())
@@ -104,7 +146,7 @@ class Bench:
                 keeper.cancel()
                 await asyncio.gather(keeper, return_exceptions=True)
                 await operator.kill()
-            return proxy.writes, world, proxy, operator
+            return run
 
 
 async def _make_namespace(admin: ApiClient, name: str) -> None:
@@ -129,25 +171,34 @@ async def _calm(proxy: Proxy) -> None:
 @pytest.fixture
 async def bench(prepared: tuple[LocalCluster, str], tmp_path: Path) -> AsyncIterator[Bench]:
     cluster, token = prepared
-    access = kubeconfig_access(Path(cluster.environment["KUBECONFIG"]))
     with cluster.sandbox.network():
         async with nursery() as started:
-            yield Bench(access, started, token, tmp_path)
+            yield Bench(cluster, started, token, tmp_path)
 
 
 async def crash_at(bench: Bench, points: list[int], expected: int, seed: int) -> None:
-    for point in points:
-        faults = BAD_VIEW if Random(seed + point).random() < 0.5 else Faults()
-        _, world, proxy, operator = await bench.run(
-            kill_after=frozenset({point}), faults=faults, seed=seed + point
-        )
-        told(
-            f"killed after write {point}: {operator.starts} starts, {len(proxy.writes)} writes, "
-            f"{proxy.lost} events lost, {proxy.stale} stale lists, {len(world.made)} instances made"
-        )
-        # Where all it knew was true, not one instance more than needed. A view from the past may cost one that goes again.
-        most = expected + (TRANSIENT if proxy.stale or proxy.lost else 0)
-        assert expected <= len(world.made) <= most, f"{len(world.made)} instances made instead of {expected}"
+    left = iter(points)
+
+    async def one_after_the_other(slot: int) -> None:
+        for point in left:
+            await crash(bench, point, expected, seed + point, slot)
+
+    async with asyncio.TaskGroup() as tasks:
+        for slot in range(AT_ONCE):
+            tasks.create_task(one_after_the_other(slot))
+
+
+async def crash(bench: Bench, point: int, expected: int, seed: int, slot: int) -> None:
+    faults = BAD_VIEW if Random(seed).random() < 0.5 else Faults()
+    run = await bench.run(kill_after=frozenset({point}), faults=faults, seed=seed, slot=slot)
+    proxy = run.proxy
+    told(
+        f"killed after write {point}: {run.operator.starts} starts, {len(proxy.writes)} writes, "
+        f"{proxy.lost} events lost, {proxy.stale} stale lists, {run.made} instances made"
+    )
+    # Where all it knew was true, not one instance more than needed. A view from the past may cost one that goes again.
+    most = expected + (TRANSIENT if proxy.stale or proxy.lost else 0)
+    assert expected <= run.made <= most, f"{run.made} instances made instead of {expected}"
 
 
 def told(line: str) -> None:
@@ -156,34 +207,62 @@ def told(line: str) -> None:
 
 @pytest.mark.timeout(600)
 async def test_killed_after_any_write_it_comes_to_the_same(bench: Bench) -> None:
-    writes, world, _, operator = await bench.run(faults=Faults(), seed=SEED)
-    assert operator.starts == 1
-    chosen = sorted(Random(SEED).sample(range(1, len(writes) + 1), SAMPLE))
-    told(f"\nCRASH_SEED={SEED}: {SAMPLE} of {len(writes)} crash points: {chosen}")
-    await crash_at(bench, chosen, len(world.made), SEED)
+    whole = await bench.run(faults=Faults(), seed=SEED)
+    assert whole.operator.starts == 1
+    assert whole.by_step["delete"] == 0, "deleting is the cluster's own work"
+    writes = len(whole.proxy.writes)
+    chosen = sorted(Random(SEED).sample(range(1, writes + 1), SAMPLE))
+    told(f"\nCRASH_SEED={SEED}: {SAMPLE} of {writes} crash points ({whole.by_step}): {chosen}")
+    await crash_at(bench, chosen, whole.made, SEED)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 async def test_killed_after_every_single_write_it_comes_to_the_same(bench: Bench) -> None:
-    writes, world, _, _ = await bench.run(faults=Faults(), seed=SEED)
-    told(f"\nCRASH_SEED={SEED}: all {len(writes)} crash points")
-    await crash_at(bench, list(range(1, len(writes) + 1)), len(world.made), SEED)
+    whole = await bench.run(faults=Faults(), seed=SEED)
+    writes = len(whole.proxy.writes)
+    told(f"\nCRASH_SEED={SEED}: all {writes} crash points ({whole.by_step})")
+    await crash_at(bench, list(range(1, writes + 1)), whole.made, SEED)
 
 
 @pytest.mark.timeout(600)
 async def test_killed_after_each_write_of_its_life_it_comes_to_the_same(bench: Bench) -> None:
     """No life lasts longer than one write."""
-    _, world, proxy, operator = await bench.run(always=True, faults=Faults(), seed=SEED)
-    told(f"\n{operator.starts} lives, {len(proxy.writes)} writes, {len(world.made)} instances made")
+    run = await bench.run(always=True, faults=Faults(), seed=SEED)
+    told(f"\n{run.operator.starts} lives, {len(run.proxy.writes)} writes, {run.made} instances made")
     # Workers write side by side, so that several writes may be under way at a death.
-    assert operator.starts > 10
-    assert len(world.made) == 8
+    assert run.operator.starts > 10
+    assert run.made == 8
 
 
 @pytest.mark.timeout(600)
 async def test_with_a_bad_view_it_comes_to_the_same(bench: Bench) -> None:
-    _, world, proxy, _ = await bench.run(faults=BAD_VIEW, seed=SEED)
-    told(f"\nCRASH_SEED={SEED}: {proxy.lost} events lost, {len(world.made)} instances made")
-    assert proxy.lost > 0
-    assert 8 <= len(world.made) <= 8 + TRANSIENT
+    run = await bench.run(faults=BAD_VIEW, seed=SEED)
+    told(f"\nCRASH_SEED={SEED}: {run.proxy.lost} events lost, {run.made} instances made")
+    assert run.proxy.lost > 0
+    assert 8 <= run.made <= 8 + TRANSIENT
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("propagation", ["Foreground", "Background"])
+async def test_deleting_needs_no_operator(
+    bench: Bench, propagation: Literal["Foreground", "Background"]
+) -> None:
+    """It is killed for good before anything is deleted, and nothing is left all the same: no finalizer waits for it."""
+    async with ApiClient(bench.access) as admin:
+        world = World(admin, f"deserted-{propagation.lower()}")
+        await _make_namespace(admin, world.namespace)
+        file = direct_kubeconfig(bench.folder / world.namespace, bench.cluster, bench.token)
+        operator = Operator(
+            bench.nursery,
+            file,
+            bench.folder,
+            namespaces=[world.namespace],
+            port=0,
+            lease=_lease(0),
+            extra=OPTIONS,
+        )
+        await operator.start()
+        await world.create()
+        await operator.kill()
+        await world.delete(propagation)

@@ -90,7 +90,7 @@ class Observer:
             # Whole: who has scaled a pool is in its managed fields.
             INSTANCE_POOLS: cache(INSTANCE_POOLS, dict, self._pools_of.take, self._pool_changed),
             ENGINE_PROFILES: cache(ENGINE_PROFILES, without_managed_fields, self._profile_changed),
-            PODS: cache(PODS, without_managed_fields, self._of_pool[PODS].take, self._child_changed),
+            PODS: cache(PODS, status_of_pod, self._of_pool[PODS].take, self._child_changed),
         } | {
             resource: cache(
                 resource, without_managed_fields, self._of_pool[resource].take, self._child_changed
@@ -211,6 +211,14 @@ def without_managed_fields(obj: Object) -> Object:
     """Up to half of an object's size, and nothing is decided by it but who has scaled a pool."""
     metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
     return {**obj, "metadata": metadata}
+
+
+def status_of_pod(obj: Object) -> Object:
+    """A pod as far as anything is decided by it: how it is, and not what it is made of, which its workload says, too."""
+    kept = {name: value for name, value in obj.items() if name not in {"spec", "status"}}
+    status = obj.get("status", {})
+    told = {name: status[name] for name in ("conditions", "containerStatuses") if name in status}
+    return without_managed_fields({**kept, "status": told})
 
 
 def _by_key(entry: tuple[Key, Object]) -> Key:

@@ -8,6 +8,7 @@ is up gets the engine's own drain within the rest of the grace time.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -35,16 +36,20 @@ def pre_stop(port: int, metrics: Iterable[str], grace: GraceTime) -> dict[str, A
     """The hook: waits until the sum of these metrics is zero. Needs `python3` in the image, which vLLM's, SGLang's and
     Pointsman's own have.
     """
-    program = (files("pointsman.controller.inside") / "wait_until_idle.py").read_text()
     return {
         "exec": {
             "command": [
                 "python3",
                 "-c",
-                program,
+                _program(),
                 f"http://127.0.0.1:{port}/metrics",
                 str(grace.hook_s),
                 *metrics,
             ]
         }
     }
+
+
+@cache
+def _program() -> str:
+    return (files("pointsman.controller.inside") / "wait_until_idle.py").read_text()
