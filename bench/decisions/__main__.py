@@ -5,21 +5,72 @@ DIR holds traces/, lengths/ and profiles/, as described in the README files besi
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from decisions import capacity, distserve, dynamo_agreement, peers, ranking, splitwise
+from decisions import capacity, distserve, dynamo_agreement, peers, peers_table, ranking, splitwise
 from decisions.plots import draw, draw_all
 from decisions.runs import runs
 
-FROM_PAPERS = {"splitwise": splitwise.compare, "distserve": distserve.place, "ranking": ranking.rank}
+
+@dataclass(frozen=True)
+class Given:
+    """What an experiment is told."""
+
+    data: Path
+    jobs: int
+    """Simulations at a time."""
+    seeds: int
+    only: str
+    """Settings are those whose trace begins so."""
+
+
+def tell(line: object) -> None:
+    print(line, flush=True)
+
+
+def find_capacities(given: Given) -> None:
+    with runs(given.jobs) as pool:
+        capacity.find_capacities(given.data / "traces", pool, tell, given.only)
+
+
+def compare_peers(given: Given) -> None:
+    with runs(given.jobs) as pool:
+        for line in peers.compare_peers(given.data / "traces", pool, given.seeds, given.only):
+            tell(line)
+    tell(peers_table.tables())
+    tell(draw("peers"))
+
+
+def from_paper(name: str, experiment: Callable[[Path, int], object]) -> Callable[[Given], None]:
+    def run(given: Given) -> None:
+        experiment(given.data, given.jobs)
+        tell(draw(name))
+
+    return run
+
+
+EXPERIMENTS: Mapping[str, Callable[[Given], object]] = {
+    "splitwise": from_paper("splitwise", splitwise.compare),
+    "distserve": from_paper("distserve", distserve.place),
+    "ranking": from_paper("ranking", ranking.rank),
+    "capacity": find_capacities,
+    "peers": compare_peers,
+    "dynamo": lambda given: dynamo_agreement.agree(given.data),
+    "plots": lambda _: print(*draw_all(), sep="\n"),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Experiments on decisions.")
-    parser.add_argument("experiment", choices=(*FROM_PAPERS, "capacity", "peers", "dynamo", "plots"))
+    parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="Simulations at a time.")
-    parser.add_argument("--seeds", type=int, default=len(peers.SEEDS), help="Runs of each case of `peers`.")
+    parser.add_argument("--seeds", type=int, default=peers.SEEDS, help="Windows of each case of `peers`.")
+    parser.add_argument(
+        "--only", default="", metavar="TRACE", help="Of `capacity` and `peers`: these traces."
+    )
     arguments = parser.parse_args()
     missing = [name for name in ("traces", "lengths", "profiles") if not (arguments.data / name).is_dir()]
     if missing:
@@ -27,34 +78,15 @@ def main() -> None:
             f"--data {arguments.data}: no {' and no '.join(f'{name}/' for name in missing)} there; give the folder that has "
             "them, as in make bench-decisions DATA=../shared/data"
         )
+    given = Given(arguments.data, arguments.jobs, arguments.seeds, arguments.only)
     try:
-        run(arguments)
+        EXPERIMENTS[arguments.experiment](given)
     except KeyboardInterrupt:
         print(
             "interrupted: no report was written; what has run is remembered in build/decisions",
             file=sys.stderr,
         )
         sys.exit(130)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    if arguments.experiment == "plots":
-        print(*draw_all(), sep="\n")
-        return
-    if arguments.experiment in FROM_PAPERS:
-        FROM_PAPERS[arguments.experiment](arguments.data, arguments.jobs)
-        print(draw(arguments.experiment))
-        return
-    if arguments.experiment == "dynamo":
-        dynamo_agreement.agree(arguments.data)
-        return
-    with runs(arguments.jobs) as pool:
-        if arguments.experiment == "capacity":
-            capacity.find_capacities(arguments.data / "traces", pool, lambda line: print(line, flush=True))
-        else:
-            seeds = tuple(range(1, arguments.seeds + 1))
-            for row in peers.compare_peers(arguments.data / "traces", pool, capacity.SETTINGS, seeds):
-                print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,84 +1,96 @@
-"""All baselines beside each other, each with the chunk size it was tuned to, at shares of the capacity."""
+"""All baselines beside each other, each as it was tuned, at shares of the capacity, over several windows of the trace."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from decisions.capacity import Capacity, Setting, known_capacities, plan_of
-from decisions.parts import parts
+from decisions.capacity import Capacity, known_capacities
+from decisions.parts import windows
 from decisions.runs import Result, Runs, attainment
+from decisions.settings import CONNECTORS, SETTINGS, Setting
+from decisions.tuning import plan_of
 
 from pointsman.cli.simulation import SimulationPlan
 
 LOADS = (0.7, 0.9, 1.05)
 STALE_S = 0.1
 """After which a router sees what the other did; with a delay there are two routers."""
-APART_LOAD = 0.9
-"""At which stale views and split pools are tried."""
-SEEDS = (1,)
-SPLITS = (3, 4, 5, 6, 7)
-"""Prefill instances of eight, the others decode."""
-SPLIT_POLICY = "least_tokens"
+SEEDS = 5
+CONNECTOR_LOAD = 0.9
+"""At which the split is tried with every connector."""
 FILE = Path("bench/decisions/peers.json")
 
-Row = dict[str, float | str | int]
+Row = dict[str, Any]
+"""Of one policy at one load: what it is, and a list of each figure, one a seed."""
+Case = tuple[str, float, float]
+"""Policy, load, age of the view."""
 
 
-def compare_peers(data: Path, runs: Runs, settings: tuple[Setting, ...], seeds: tuple[int, ...]) -> list[Row]:
-    rows: list[Row] = []
-    by_name = {(setting.trace, setting.pools): setting for setting in settings}
-    for capacity in known_capacities():
-        setting = by_name.get((capacity.trace.removesuffix(".csv.gz"), capacity.pools))
-        if setting is not None:
-            rows += _compare(setting, capacity, data, runs, seeds)
-            FILE.write_text(json.dumps(rows, indent=1) + "\n")
-    return rows
+def compare_peers(data: Path, runs: Runs, seeds: int = SEEDS, only: str = "") -> Iterator[str]:
+    """Seed by seed over all settings, so that what is interrupted has compared all of them; says how far it is."""
+    capacities = {(capacity.trace, capacity.pools): capacity for capacity in known_capacities()}
+    known = [
+        setting
+        for setting in SETTINGS
+        if (setting.file_name, setting.pools) in capacities and setting.trace.startswith(only)
+    ]
+    found: dict[Setting, dict[Case, list[Result]]] = {setting: {} for setting in known}
+    for seed in range(1, seeds + 1):
+        for setting in known:
+            capacity = capacities[setting.file_name, setting.pools]
+            cases = cases_of(setting, capacity, data, seed)
+            for case, result in zip(cases, runs.all(list(cases.values())), strict=True):
+                found[setting].setdefault(case, []).append(result)
+            rows = [
+                row_of(setting, case, results)
+                for setting in known
+                for case, results in found[setting].items()
+            ]
+            FILE.write_text(json.dumps(rows) + "\n")
+            yield f"seed {seed}: {setting.trace} on {setting.pools}: {len(cases)} runs"
 
 
-def _compare(
-    setting: Setting, capacity: Capacity, data: Path, runs: Runs, seeds: tuple[int, ...]
-) -> list[Row]:
-    _, measured = parts(data / f"{setting.trace}.csv.gz")
-    cases: list[tuple[str, float, float, SimulationPlan]] = []
+def cases_of(setting: Setting, capacity: Capacity, data: Path, seed: int) -> dict[Case, SimulationPlan]:
+    window = windows(setting, data, "measured", (seed,))[seed]
+    cases: dict[Case, SimulationPlan] = {}
     for load in LOADS:
         rate = load * capacity.requests_per_s
-        for seed in seeds:
-            for policy, tuned in capacity.tuned.items():
-                plan = plan_of(setting, measured, policy, int(tuned["chunk"]), rate, seed)
-                cases.append((policy, load, 0.0, plan))
-                if load == APART_LOAD:
-                    cases.append((policy, load, STALE_S, replace(plan, view_delay=STALE_S)))
-            if load == APART_LOAD and not setting.trace.startswith("mooncake"):
-                profile = setting.pools.partition(":")[2]
-                for prefills in SPLITS:
-                    pools = f"{prefills}xprefill:{profile},{8 - prefills}xdecode:{profile}"
-                    plan = plan_of(setting, measured, SPLIT_POLICY, setting.chunks[-1], rate, seed)
-                    name = f"{SPLIT_POLICY}, {prefills} prefill + {8 - prefills} decode"
-                    cases.append((name, load, 0.0, replace(plan, pools=pools)))
-    results = runs.all([plan for *_, plan in cases])
-    found: dict[tuple[str, float, float], list[Result]] = {}
-    for (name, load, delay, _), result in zip(cases, results, strict=True):
-        found.setdefault((name, load, delay), []).append(result)
-    return [_row(capacity, *key, of_seeds) for key, of_seeds in found.items()]
+        for policy, tuned in [*capacity.tuned.items(), (split_name(capacity), capacity.split)]:
+            plan = plan_of(setting, window, tuned.policy, tuned.chunk, rate, seed)
+            plan = replace(plan, pools=tuned.pools or setting.pools)
+            cases[policy, load, 0.0] = plan
+            cases[policy, load, STALE_S] = replace(plan, view_delay=STALE_S)
+            if tuned.pools and load == CONNECTOR_LOAD:
+                for connector in CONNECTORS[1:]:
+                    cases[f"{policy}, {connector}", load, 0.0] = replace(plan, connector=connector)
+    return cases
 
 
-def _row(capacity: Capacity, name: str, load: float, delay: float, results: list[Result]) -> Row:
-    def mean(values: list[float]) -> float:
-        return sum(values) / len(values)
+def split_name(capacity: Capacity) -> str:
+    prefills, decodes = (pool.partition("x")[0] for pool in capacity.split.pools.split(","))
+    return f"{prefills} prefill + {decodes} decode"
 
+
+def row_of(setting: Setting, case: Case, results: Sequence[Result]) -> Row:
+    policy, load, delay = case
     return {
-        "trace": capacity.trace,
-        "pools": capacity.pools,
-        "policy": name,
+        "trace": setting.file_name,
+        "pools": setting.pools,
+        "policy": policy,
+        "as": results[0]["policy"],
         "load": load,
         "view_delay_s": delay,
-        "seeds": len(results),
-        "requests": sum(result["requests"] for result in results),
-        "completed": sum(result["completed"] for result in results),
-        "attainment": round(mean([attainment(result) for result in results]), 4),
-        "goodput": round(mean([result["goodput"] for result in results]), 3),
-        "ttft_p90_s": round(mean([result["ttft_s"]["p90"] for result in results]), 4),
-        "tpot_p90_s": round(mean([result["tpot_s"]["p90"] for result in results]), 5),
-        "e2e_mean_s": round(mean([result["e2e_s"]["mean"] for result in results]), 4),
-        "prefix_hit_rate": round(mean([result["prefix_hit_rate"] or 0.0 for result in results]), 4),
+        "requests": [result["requests"] for result in results],
+        "completed": [result["completed"] for result in results],
+        "attainment": [round(attainment(result), 4) for result in results],
+        "goodput": [round(result["goodput"], 3) for result in results],
+        "ttft_mean_s": [round(result["ttft_s"]["mean"], 4) for result in results],
+        "ttft_p90_s": [round(result["ttft_s"]["p90"], 4) for result in results],
+        "tpot_p90_s": [round(result["tpot_s"]["p90"], 5) for result in results],
+        "e2e_mean_s": [round(result["e2e_s"]["mean"], 4) for result in results],
+        "e2e_p90_s": [round(result["e2e_s"]["p90"], 4) for result in results],
+        "prefix_hit_rate": [round(result["prefix_hit_rate"] or 0.0, 4) for result in results],
+        "preemptions": [result["preemptions"] for result in results],
     }

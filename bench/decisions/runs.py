@@ -7,10 +7,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pointsman.core
+import pointsman.sim
 from pointsman.cli.simulation import SimulationPlan, run_plan
 
 Result = dict[str, Any]
@@ -19,7 +22,7 @@ REMEMBERED = Path("build/decisions/runs")
 
 
 class Runs:
-    """Runs plans, or recalls what they gave. Delete `build/decisions` after a change to simulator or core."""
+    """Runs plans, or recalls what they gave."""
 
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool
@@ -51,6 +54,7 @@ def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 def run(plan: SimulationPlan) -> Result:
     facts = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
+    facts["code"] = code()
     return remembered(facts, lambda: json.loads(json.dumps(run_plan(plan).report.as_json(), default=str)))
 
 
@@ -67,6 +71,17 @@ def remembered(facts: Mapping[str, object], compute: Callable[[], Result]) -> Re
     partial.write_text(json.dumps(result))
     partial.replace(file)
     return result
+
+
+@cache
+def code() -> str:
+    """Of decisions and simulator, by their source: what another version gave is not recalled."""
+    digest = hashlib.sha256()
+    for package in (pointsman.core, pointsman.sim):
+        for folder in package.__path__:
+            for file in sorted(Path(folder).rglob("*.py")):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def attainment(result: Result) -> float:

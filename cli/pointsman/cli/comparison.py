@@ -78,7 +78,7 @@ def capacity_of(given: str | None, trace: str, pools: str) -> float:
     try:
         entries = orjson.loads(file.read_bytes())
         for entry in entries:
-            if entry["trace"] == Path(trace).name and entry["pools"] == pools:
+            if entry["trace"] == Path(trace).name.partition("?")[0] and entry["pools"] == pools:
                 return float(entry["requests_per_s"])
     except OSError as error:
         raise CapacityError(f"{file}: {error.strerror}; give it as --capacity FILE or RATE") from error
