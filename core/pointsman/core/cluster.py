@@ -178,7 +178,7 @@ class Cluster:
         decode = self._slots.get(event.decode, GONE) if event.decode else GONE
         if prefill == GONE and decode == GONE:
             return
-        cached = max(0, min(event.cached_tokens, request.prompt_tokens))
+        cached = max(0, min(event.cached_tokens, request.prompt_tokens)) if event.cached_tokens else 0
         self._placements[request.request_id] = Placement(request, prefill, decode, cached)
         self._placed[request.model] = self._placed.get(request.model, 0) + 1
         self.loads.add(request, prefill, decode, cached)

@@ -38,19 +38,23 @@ class Served:
 
     def placed(self, request: RequestView) -> None:
         """Its prompt will be computed."""
-        start = self.counter(request.tenant)
-        self.virtual_time = start
-        self._counters[request.tenant] = start + INPUT_WEIGHT * request.prompt_tokens
-        self._attain(request.program, request.prompt_tokens)
+        tenant, tokens = request.tenant, request.prompt_tokens
+        start = self._counters.get(tenant, 0)
+        if start > self.virtual_time:
+            self.virtual_time = start
+        else:
+            start = self.virtual_time
+        self._counters[tenant] = start + INPUT_WEIGHT * tokens
+        if request.program:
+            self._attain(request.program, tokens)
 
     def generated(self, request: RequestView, tokens: int) -> None:
         """It has so many more output tokens."""
         self._counters[request.tenant] = self._counters.get(request.tenant, 0) + OUTPUT_WEIGHT * tokens
-        self._attain(request.program, tokens)
+        if request.program:
+            self._attain(request.program, tokens)
 
     def _attain(self, program: str, tokens: int) -> None:
-        if not program:
-            return
         attained = self._attained
         attained[program] = attained.get(program, 0) + tokens
         attained.move_to_end(program)

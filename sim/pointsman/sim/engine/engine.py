@@ -41,6 +41,8 @@ class Iteration:
     iterations: int = 1
     begun: int = 1
     """Iterations whose blocks are taken."""
+    singles: int = 0
+    """Chunks of one token, which count among the sequences that decode."""
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Iteration:
         step_ps: int,
         iterations: int = 1,
         begun: int = 1,
+        singles: int = 0,
     ) -> None:
         self.start_ps = start_ps
         self.end_ps = end_ps
@@ -67,11 +70,7 @@ class Iteration:
         self.decode_context_tokens = decode_context_tokens
         self.iterations = iterations
         self.begun = begun
-
-    @property
-    def singles(self) -> int:
-        """Chunks of one token, which count among the sequences that decode."""
-        return sum([tokens == 1 for _, tokens in self.chunks]) if self.chunks else 0
+        self.singles = singles
 
     @property
     def scheduled(self) -> list[tuple[EngineRequest, int]]:
@@ -103,6 +102,7 @@ class Engine:
         self.max_context_tokens = min(
             self.options.max_context_tokens or profile.max_context_tokens or capacity, capacity
         )
+        self._chunk_tokens = self.options.chunk_tokens
         self.max_sequences = self.options.max_sequences or profile.max_sequences
         self.block_size = profile.block_size
         self.pool = BlockPool(capacity // profile.block_size)
@@ -301,7 +301,7 @@ class Engine:
         scheduler = self._scheduler
         batch = scheduler.batch
         sequences = batch.size
-        if not 0 < sequences <= self.options.chunk_tokens or not scheduler.only_decodes or len(self._leases):
+        if scheduler.unready or not 0 < sequences <= self._chunk_tokens or len(self._leases):
             return None
         iterations = batch.iterations_within(self.pool.available, batch.iterations_left())
         if not iterations:  # somebody is preempted
@@ -354,6 +354,7 @@ class Engine:
             context_tokens,
             duration_ps,
             self.profile.cost.tc_ps * sequences,
+            singles=sequences - plan.decoding,
         )
 
     def _stretch(self, run: Iteration) -> None:

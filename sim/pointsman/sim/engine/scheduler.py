@@ -48,6 +48,8 @@ class Scheduler:
         self.pool = pool
         self.batch = DecodeBatch(block_size)
         self.counters = EngineCounters()
+        self.unready = 0
+        """Requests that wait, whose KV is on its way, or whose prompt is not computed to its end."""
         self.joining: list[EngineRequest] = []
         """Those that get their first token (or their first since a preemption) from the iteration under way."""
         self.on_cached: Callable[[EngineRequest, int, int], None] | None = None
@@ -69,11 +71,6 @@ class Scheduler:
     def waiting(self) -> int:
         return len(self._waiting) + len(self._arrivals)
 
-    @property
-    def only_decodes(self) -> bool:
-        """Nobody waits, no prompt is unfinished, and no KV is on its way."""
-        return self._prefilling is None and not len(self._waiting) and not len(self._arrivals)
-
     def blocks_of(self, tokens: int) -> int:
         return -(-tokens // self._block_size)
 
@@ -83,17 +80,20 @@ class Scheduler:
 
     def enqueue(self, request: EngineRequest) -> None:
         self._waiting.append(request)
+        self.unready += 1
 
     def remove(self, request: EngineRequest) -> None:
         """Take a request out wherever it is, and free its blocks."""
         if request in self.batch:
             self.batch.leave(request)
-        elif request is self._prefilling:
-            self._prefilling = None
         elif request in self.joining:
             self.joining.remove(request)
-        elif not self._waiting.remove(request):
-            self._arrivals.remove(request)
+        else:
+            self.unready -= 1
+            if request is self._prefilling:
+                self._prefilling = None
+            elif not self._waiting.remove(request):
+                self._arrivals.remove(request)
         self.free(request)
 
     def free(self, request: EngineRequest) -> None:
@@ -112,7 +112,7 @@ class Scheduler:
             self._decode(plan)
         if self._prefilling is not None and plan.budget > 0 and not plan.halted:
             self._continue(self._prefilling, plan)
-        if not plan.preempted and (len(self._waiting) or len(self._arrivals)):
+        if self.unready > (self._prefilling is not None) and not plan.preempted:
             self._admit(plan)
         plan.decoding = self.batch.size - len(plan.held_back)
         return plan
@@ -203,6 +203,7 @@ class Scheduler:
         if victim is self._prefilling:
             self._prefilling = None
         else:
+            self.unready += 1
             self.batch.leave(victim)
             victim.blocks -= unserved  # `leave` counts this iteration's block
         self.free(victim)
@@ -315,6 +316,7 @@ class Scheduler:
         plan.budget -= tokens
         if request.own_computed == request.known_tokens:
             self.joining.append(request)
+            self.unready -= 1
         else:
             self._prefilling = request
 

@@ -103,14 +103,26 @@ class Simulation:
     def run(self, on_progress: Callable[[int], None] | None = None, every: int = 2000) -> SimulationResult:
         """Until the last request has ended. `on_progress` hears how many have, about every `every` arrivals."""
         self._start_instances()
-        queue = self._queue
+        queue, nodes = self._queue, self._nodes
         upcoming = next(self._arrivals, None)
         arrival_ps = NO_MORE if upcoming is None else to_ps(upcoming.arrival_s)
+        # What is queued and sorts before this comes before the next arrival.
+        arrival = (arrival_ps, CALL_ARRIVES, 0, 0)
         while not self._stopped:
-            if queue and queue[0] < (arrival_ps, CALL_ARRIVES):
+            if queue and queue[0] < arrival:
                 if upcoming is None and not self._lives and not self._programs.pending:
                     break  # only timers are left
-                self._happen(heappop(queue))
+                now_ps, kind, number, version = heappop(queue)
+                if kind == RUN_ENDS:
+                    node = nodes[number]
+                    if node.version == version:
+                        self._now_ps = now_ps
+                        self._turn = number
+                        self._end_run(node)
+                        self._turn = NO_MORE
+                else:
+                    self._now_ps = now_ps
+                    self._happen(kind, number, version)
             elif upcoming is not None:
                 self._now_ps = max(self._now_ps, arrival_ps)
                 self._arrive(upcoming, arrival_ps)
@@ -118,23 +130,15 @@ class Simulation:
                     on_progress(self.ended)
                 upcoming = next(self._arrivals, None)
                 arrival_ps = NO_MORE if upcoming is None else to_ps(upcoming.arrival_s)
+                arrival = (arrival_ps, CALL_ARRIVES, 0, 0)
             else:
                 break
         return self._result()
 
     # --- the queue
 
-    def _happen(self, event: QueuedEvent) -> None:
-        now_ps, kind, number, version = event
-        if kind == RUN_ENDS:
-            node = self._nodes[number]
-            if node.version == version:
-                self._now_ps = now_ps
-                self._turn = number
-                self._end_run(node)
-                self._turn = NO_MORE
-            return
-        self._now_ps = now_ps
+    def _happen(self, kind: int, number: int, version: int) -> None:
+        """Whatever but the end of a run."""
         if kind == INSTANCE_WAKES:
             node = self._nodes[number]
             if node.version == version and node.run is None:
@@ -146,7 +150,7 @@ class Simulation:
         elif kind == PROGRESS_IS_TOLD:
             self._tell_progress()
         else:
-            self._routers.wake(number, now_ps)
+            self._routers.wake(number, self._now_ps)
 
     def _wake_router(self, at_ps: int, replica: int) -> None:
         heappush(self._queue, (at_ps, ROUTER_WAKES, replica, 0))
@@ -177,8 +181,9 @@ class Simulation:
             request.session_id,
             request.program_id,
             request.priority,
-            slo=self._slo_of(request.prompt_tokens),
-            expected_output_tokens=self._predictor.predict(request),
+            0,
+            self._predictor.predict(request),
+            self._slo_of(request.prompt_tokens),
         )
         replica = index % len(self._routers)
         life = Life(index, arrived_ps, request.prompt_tokens, request.output_tokens, view, replica)
@@ -293,7 +298,9 @@ class Simulation:
             return
         node.run = None
         outputs = engine.end_run(run)
-        self._count_gaps(node, run, run.iterations)
+        waited = run.decode_sequences - run.singles - node.warming
+        if waited > 0:
+            self.recorder.measured.waited(run.first_ps, run.step_ps, run.iterations, waited)
         for output in outputs:
             leg = output.request
             if isinstance(leg, Leg):
@@ -310,13 +317,6 @@ class Simulation:
                     self._finished(leg, node)
         if node.engine is engine:
             self._begin_run(node)
-
-    def _count_gaps(self, node: Node, run: Iteration, iterations: int) -> None:
-        """Each sequence that decoded waited for its token as long as the iteration took."""
-        sequences = run.decode_sequences - node.warming - run.singles
-        if sequences <= 0 or not iterations:
-            return
-        self.recorder.measured.waited(run.first_ps, run.step_ps, iterations, sequences)
 
     def _first_output(self, leg: Leg, node: Node) -> None:
         """The first token of a leg that answers."""
@@ -477,7 +477,13 @@ class Simulation:
         ]
         lost = [leg.life for leg in engine.requests() if isinstance(leg, Leg)]
         if node.run is not None:
-            self._count_gaps(node, node.run, engine.abandon(node.run, self._now_ps))
+            run = node.run
+            iterations, waited = (
+                engine.abandon(run, self._now_ps),
+                run.decode_sequences - run.singles - node.warming,
+            )
+            if iterations and waited > 0:
+                self.recorder.measured.waited(run.first_ps, run.step_ps, iterations, waited)
         node.lose(self._now_ps)
         del self._by_id[instance.id]
         self._routers.observe(InstanceLost(instance.id), self._now_ps)
