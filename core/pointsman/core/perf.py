@@ -129,12 +129,17 @@ class IterationCost:
 
     def prefill_ps(self, prompt_tokens: int, chunk_tokens: int, cached_tokens: int = 0) -> int:
         """Time to prefill a prompt alone on an idle engine, in chunks of at most `chunk_tokens`."""
-        total, before = 0, min(cached_tokens, prompt_tokens - 1)
-        while before < prompt_tokens:
-            chunk = min(chunk_tokens, prompt_tokens - before)
-            total += self.iteration_ps(chunk, chunk * (2 * before + chunk), 0, 0)
-            before += chunk
-        return total
+        cached = min(cached_tokens, prompt_tokens - 1)
+        whole, rest = divmod(prompt_tokens - cached, chunk_tokens)
+        total_ps = 0
+        if whole:
+            first_ps = self.iteration_ps(chunk_tokens, chunk_tokens * (2 * cached + chunk_tokens), 0, 0)
+            # Each further chunk attends to one more chunk before it.
+            total_ps = rising_ps(whole, first_ps, self.ta_ps * chunk_tokens * chunk_tokens)
+        if rest:
+            before = prompt_tokens - rest
+            total_ps += self.iteration_ps(rest, rest * (2 * before + rest), 0, 0)
+        return total_ps
 
 
 def rising_ps(iterations: int, first_ps: int, step_ps: int) -> int:

@@ -81,16 +81,16 @@ class KvCost:
         in_use: dict[int, int],
     ) -> list[float]:
         loads, repeats = view.loads, view.in_use.repeats
+        prefill, context, running = loads.prefill_tokens, loads.context_tokens, loads.running
         prompt, block_tokens = request.prompt_tokens, request.block_tokens
         computes = stage is not Stage.DECODE
         costs: list[float] = []
         for slot in slots.listed:
-            pending = loads.prefill_tokens[slot]
-            held = pending + loads.context_tokens[slot] - block_tokens * repeats[slot]
-            new = prompt
+            pending, new = prefill[slot], prompt
             if slot in in_use:
                 new = max(0, prompt - in_use[slot] * block_tokens)
-            cost = float(held + new) + self.active_request_weight * loads.running[slot]
+            held = pending + context[slot] - block_tokens * repeats[slot]
+            cost = float(held + new) + self.active_request_weight * running[slot]
             if computes:
                 credit = 0.0
                 if slot in cached:

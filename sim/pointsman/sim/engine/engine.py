@@ -262,9 +262,10 @@ class Engine:
 
     def progress(self, run: Iteration, at_ps: int) -> Iterator[tuple[EngineRequest, int]]:
         """Who decodes in a run that is under way, and how many tokens each has at that time."""
-        ended = self._ended(run, at_ps)
-        for request in self._scheduler.batch:
-            yield request, request.generated_tokens + ended
+        batch = self._scheduler.batch
+        reading = batch.clock.ended + self._ended(run, at_ps)
+        for request in batch:
+            yield request, request.own_generated + reading - request.joined
 
     def abandon(self, run: Iteration, at_ps: int) -> int:
         """The engine ends with a run under way, which counts as far as it got. Returns the iterations that ended."""
