@@ -88,8 +88,9 @@ fuzz: $(STAMP) ## feed what the router reads from strangers with anything (TARGE
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	@set -e; for target in $(TARGET); do PYTHONPATH=fuzz $(BIN)/python -m pointsman_fuzz $$target $(SECONDS); done
 
-crds: $(STAMP) ## write manifests/crds and manifests/profiles from the models
+crds: $(STAMP) ## write manifests/crds, manifests/profiles and the schema of the chart's values from the models
 	$(BIN)/python tools/write_crds.py
+	$(BIN)/python tools/write_values_schema.py
 
 manifests: $(STAMP) ## write manifests/base from the chart, by the Helm of `make cluster-build`
 	$(BIN)/python -m e2e.cluster.manifests

@@ -24,10 +24,10 @@ TOOLS = Path(__file__).with_name("tools")
 DEFAULT_KUBERNETES = "1.36"
 
 # Where the name Go gives a command is not the one people know.
-COMMAND_NAMES = {"go.etcd.io/etcd/server/v3": "etcd"}
+COMMAND_NAMES = {"go.etcd.io/etcd/server/v3": "etcd", "sigs.k8s.io/lws/cmd": "leader-worker-set"}
 
 # Files of a module that its command needs at run time.
-MODULE_FILES = {"sigs.k8s.io/kwok": "kustomize/stage"}
+MODULE_FILES = {"sigs.k8s.io/kwok": "kustomize/stage", "sigs.k8s.io/lws": "config"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,19 @@ def cache_key(module: Module, go_version: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def built(folder: str) -> Path | None:
+    """Directory with the commands of `tools/FOLDER`; None while nobody has built them. Raises CommandError."""
+    target = _target(read_module(TOOLS / folder), folder)
+    return target if target.is_dir() else None
+
+
 def build(folder: str) -> Path:
     """Directory with the commands of `tools/FOLDER`, built when the cache lacks them.
 
     Raises CommandError. Two callers at once build once: the second waits for the first.
     """
     module = read_module(TOOLS / folder)
-    target = user_cache() / "binaries" / f"{folder}-{cache_key(module, _go_version())}"
+    target = _target(module, folder)
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +102,10 @@ def build(folder: str) -> Path:
             _build_into(module, target)
             print(f"built {folder} {module.version} in {time.monotonic() - started:.0f} s", file=sys.stderr)
     return target
+
+
+def _target(module: Module, folder: str) -> Path:
+    return user_cache() / "binaries" / f"{folder}-{cache_key(module, _go_version())}"
 
 
 def _build_into(module: Module, target: Path) -> None:

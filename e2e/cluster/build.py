@@ -1,13 +1,19 @@
 """Build everything that the suite needs: `make cluster-build`. What is in the user's cache already takes no time."""
 
 import os
+import sys
 
-from e2e.cluster import binaries, images, requirements
+from e2e.cluster import binaries, images, leader_worker_set, metrics_server, requirements
+from e2e.cluster.commands import CommandError
 
 
 def suite_folders(kubernetes: str) -> list[str]:
     """Folders of `tools/` that the suite needs for a Kubernetes minor, in the order in which they are wanted."""
     return ["pause", "etcd", f"kubernetes-{kubernetes}", "kwok", "coredns", "helm-4", "helm-3", "kubeconform"]
+
+
+# What few tests need; they are skipped where it cannot be built.
+EXTRAS = (metrics_server.FOLDER, leader_worker_set.FOLDER)
 
 
 def main() -> None:
@@ -19,6 +25,11 @@ def main() -> None:
         binaries.build(folder)
     images.pause()
     image = images.project()
+    for folder in EXTRAS:
+        try:
+            binaries.build(folder)
+        except CommandError as error:
+            print(f"{folder} is not there, and tests that need it are skipped: {error}", file=sys.stderr)
     print(f"{image.reference}: {image.size_bytes() / 1e6:.1f} MB")
 
 

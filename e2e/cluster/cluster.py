@@ -74,6 +74,10 @@ class Cluster(ABC):
         """`kubectl get ARGUMENTS -o json`, parsed. Raises CommandError."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
 
+    def serves(self, resource: str) -> bool:
+        """Whether the API has a kind, like `leaderworkersets.leaderworkerset.x-k8s.io`."""
+        return self.run(["kubectl", "get", resource, "--all-namespaces"], check=False).returncode == 0
+
     def nodes(self) -> list[str]:
         return [node["metadata"]["name"] for node in self.get("nodes")["items"]]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster import kubeconfig, network
+from e2e.cluster import certificates, kubeconfig, network
 from e2e.cluster.sandbox import Sandbox
 
 READY_SECONDS = 120.0
@@ -146,6 +146,10 @@ class ControlPlane:
         self.sandbox.run(
             ["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", signing_key]
         )
+        # With it the API server calls, as others' front, APIs that somebody else serves (metrics-server).
+        front = certificates.self_signed(
+            self.sandbox, self._folder / "front", "front-proxy-client", network.CONTROL_PLANE
+        )
         policy = self._folder / "audit-policy.json"
         policy.write_text(json.dumps(AUDIT_POLICY))
         self.sandbox.start(
@@ -165,6 +169,15 @@ class ControlPlane:
                 f"--service-account-key-file={signing_key}",
                 "--allow-privileged",
                 "--kubelet-preferred-address-types=InternalIP",
+                f"--requestheader-client-ca-file={front.certificate}",
+                "--requestheader-allowed-names=front-proxy-client",
+                "--requestheader-username-headers=X-Remote-User",
+                "--requestheader-group-headers=X-Remote-Group",
+                "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+                f"--proxy-client-cert-file={front.certificate}",
+                f"--proxy-client-key-file={front.key}",
+                # Straight to their endpoints: those are beside it, and no kube-proxy is.
+                "--enable-aggregator-routing=true",
                 f"--audit-policy-file={policy}",
                 f"--audit-log-path={self.audit_log}",
             ],
@@ -188,6 +201,10 @@ class ControlPlane:
                 # A node that is killed is noticed in seconds, as the tests cannot wait for the usual 40.
                 "--node-monitor-period=1s",
                 "--node-monitor-grace-period=12s",
+                # So is load, which by default counts only five minutes after a pod began.
+                "--horizontal-pod-autoscaler-sync-period=2s",
+                "--horizontal-pod-autoscaler-initial-readiness-delay=5s",
+                "--horizontal-pod-autoscaler-cpu-initialization-period=15s",
             ],
             restart=True,  # it waits for the API server for a while only, and a busy machine is slow
         )

@@ -27,6 +27,8 @@ def control_plane_users() -> dict[str, User]:
         "kube-proxy": User("system:kube-proxy"),
         "coredns": User("coredns", ("system:masters",)),
         "kwok": User("kwok", ("system:masters",)),
+        "metrics-server": User("metrics-server", ("system:masters",)),
+        "leader-worker-set": User("leader-worker-set", ("system:masters",)),
     }
 
 

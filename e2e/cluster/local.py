@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from e2e.cluster import binaries, dns, images, network, oci
+from e2e.cluster import binaries, dns, images, leader_worker_set, metrics_server, network, oci
 from e2e.cluster.cluster import Cluster, search_path
 from e2e.cluster.control_plane import Binaries, ControlPlane
 from e2e.cluster.node import Node
@@ -63,6 +63,23 @@ class LocalCluster(Cluster):
         items = json.dumps({"apiVersion": "v1", "kind": "List", "items": fakes})
         self.kubectl("create", "-f", "-", stdin=items)
 
+    def serve_metrics(self, built: Path) -> None:
+        """Start metrics-server, whose commands are in a folder, unless it runs. Raises SandboxError, NotReadyError."""
+        plane = self.control_plane
+        if not self.sandbox.is_running("metrics-server"):
+            metrics_server.start(plane, built)
+            self.apply(*metrics_server.objects())
+        plane.wait("metrics-server does not answer", lambda: metrics_server.answers(plane))
+
+    def serve_leader_worker_sets(self, built: Path) -> None:
+        """Start LeaderWorkerSet's controller, whose commands are in a folder, unless it runs. Raises SandboxError."""
+        if self.sandbox.is_running(leader_worker_set.FOLDER):
+            return
+        self.apply(*leader_worker_set.definitions())
+        self.kubectl("create", "namespace", leader_worker_set.NAMESPACE)
+        certificate = leader_worker_set.start(self.control_plane, built)
+        self.apply(*leader_worker_set.webhooks(built, certificate.certificate.read_bytes()))
+
     def give_gpus(self, node: str, gpus: int) -> None:
         """Let the scheduler count GPUs on a real node that has none."""
         patch = json.dumps({"status": {"capacity": {"nvidia.com/gpu": str(gpus)}}})
@@ -93,6 +110,14 @@ class LocalCluster(Cluster):
 
     def revive_node(self, name: str) -> None:
         self._nodes[name].revive()
+
+    def cut_off(self, name: str) -> None:
+        """Take a node, and whatever runs on it, off the network: as when it loses its power. Raises CommandError."""
+        self.sandbox.run(["ip", "link", "set", name, "down"])
+
+    def join(self, name: str) -> None:
+        """Put a node back on the network. Raises CommandError."""
+        self.sandbox.run(["ip", "link", "set", name, "up"])
 
     def collect_logs(self, folder: Path) -> None:
         shutil.copytree(self.sandbox.logs, folder, dirs_exist_ok=True)

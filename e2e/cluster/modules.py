@@ -57,17 +57,14 @@ PINNED = (
         "v0.8.0",
         ("github.com/yannh/kubeconform/cmd/kubeconform",),
     ),
+    GoTool(
+        "metrics-server",
+        "sigs.k8s.io/metrics-server",
+        "v0.8.0",
+        ("sigs.k8s.io/metrics-server/cmd/metrics-server",),
+    ),
+    GoTool("leader-worker-set", "sigs.k8s.io/lws", "v0.8.0", ("sigs.k8s.io/lws/cmd",)),
 )
-
-
-LEADER_WORKER_SET = ("sigs.k8s.io/lws", "v0.8.0")
-"""Not built: its module holds the definition of LeaderWorkerSets."""
-
-
-def source_of(module: str, version: str) -> Path:
-    """The folder with a module's files, downloaded when they are not there yet. Raises CommandError."""
-    downloaded = commands.run(["go", "mod", "download", "-json", f"{module}@{version}"], folder=TOOLS)
-    return Path(json.loads(downloaded.stdout)["Dir"])
 
 
 def staging_replacements(upstream_go_mod: str, version: str) -> dict[str, str]:

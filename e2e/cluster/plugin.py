@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from e2e.cluster import binaries, helm, local, requirements
+from e2e.cluster import binaries, helm, leader_worker_set, local, metrics_server, requirements
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.external import CurrentCluster, KindCluster
 from e2e.cluster.local import LocalCluster
@@ -90,6 +90,24 @@ def control_plane(pytestconfig: pytest.Config, kubernetes: str) -> Iterator[Loca
         yield started
 
 
+@pytest.fixture(scope="session")
+def metrics(cluster: Cluster) -> None:
+    """The nodes' and pods' metrics are served, as HorizontalPodAutoscalers need them."""
+    if isinstance(cluster, LocalCluster):
+        cluster.serve_metrics(built_or_skip(metrics_server.FOLDER))
+    elif not cluster.serves("nodes.metrics.k8s.io"):
+        pytest.skip("this cluster has no metrics-server")
+
+
+@pytest.fixture(scope="session")
+def leader_worker_sets(cluster: Cluster) -> None:
+    """Instances may span nodes."""
+    if isinstance(cluster, LocalCluster):
+        cluster.serve_leader_worker_sets(built_or_skip(leader_worker_set.FOLDER))
+    if not cluster.serves("leaderworkersets.leaderworkerset.x-k8s.io"):
+        pytest.skip("this cluster has no LeaderWorkerSet")
+
+
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """A namespace of the test's own."""
@@ -128,6 +146,14 @@ def skip_where_impossible(*, nodes: bool) -> None:
     """Skip with everything that is missing."""
     if reasons := requirements.missing(nodes=nodes):
         pytest.skip(f"no local cluster here: {'; '.join(reasons)}")
+
+
+def built_or_skip(folder: str) -> Path:
+    """The commands of a tool that few tests need."""
+    found = binaries.built(folder)
+    if found is None:
+        pytest.skip(f"{folder} is not built here: `make cluster-build` says why")
+    return found
 
 
 def _name_of(item: pytest.Item) -> str:

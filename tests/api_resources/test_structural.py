@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from pointsman.api.crd.structural import NotStructuralError, from_json_schema, structural
-from pointsman.api.resources.base import Part, Rule, map_list
+from pointsman.api.resources.base import Part, Rule, map_list, told
 from pointsman.api.resources.kubernetes import Quantity
 
 
@@ -108,6 +108,18 @@ def test_rules_stand_at_their_part() -> None:
     ]
 
 
+LETTERS = r"^[a-z\\]+$"
+
+
+def test_a_pattern_with_a_message_is_a_rule() -> None:
+    """A pattern would be told as it is, which says little to people."""
+    letters = Annotated[str, Field(pattern=LETTERS, max_length=9), told("must be letters")]
+    rule = {"rule": r'self.matches("^[a-z\\\\]+$")', "message": "must be letters"}
+    assert schema_of(letters) == {"type": "string", "maxLength": 9, "x-kubernetes-validations": [rule]}
+    (amount,) = schema_of(Quantity)["x-kubernetes-validations"]
+    assert amount["rule"].startswith("type(self) == int || self.matches(")
+
+
 def test_status_has_no_defaults() -> None:
     assert structural(Inner, defaults=False)["properties"]["size"] == {"type": "integer"}
 
@@ -134,6 +146,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "a tree": (Tree, "it.children[]: Tree contains itself"),
     "mixed constants": (Literal[1, "one"], "it: has no type"),
+    "a message without a pattern": (Annotated[str, told("must be letters")], "it: a message needs its pattern"),
+    "a message without a length": (
+        Annotated[str, Field(pattern="^a$"), told("must be a")],
+        "and a length",
+    ),
     "an unknown format": (Annotated[str, WithJsonSchema({"type": "string", "format": "uri"})], "'uri'"),
     "a pattern of another language": (Annotated[str, Field(json_schema_extra={"pattern": "^(?!a)"})], "(?...)"),
     "a list of types": (Annotated[str, WithJsonSchema({"type": ["string", "null"]})], "it: a value has one type"),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pointsman.api.resources import names
 from pointsman.api.resources.engine_profile import EngineProfile
 from pointsman.api.resources.instance_pool import InstancePoolSpec
-from pointsman.controller.objects.blueprint import Blueprint, blueprint
+from pointsman.controller.objects.blueprint import Blueprint, OwnImage, blueprint
 from pointsman.controller.objects.canonical import canonical, short_hash
 from pointsman.controller.objects.drain import split_grace
 from pointsman.controller.objects.keeping import controller_revision, disruption_budget, profile_map
@@ -26,6 +26,7 @@ from pointsman.controller.objects.meta import LONGEST_POOL_NAME, pool_name
 from pointsman.controller.objects.workload import instance_name, workload
 from pointsman.controller.reconcile.contained import up_to_date
 
+OWN = OwnImage("pointsman:1", ("registry",))
 GOLDEN = Path(__file__).with_name("golden")
 HUB: dict[str, Any] = {
     "hub": {
@@ -158,7 +159,7 @@ def built(spec: dict[str, Any]) -> list[dict[str, Any]]:
     """All children of a pool of one instance."""
     parsed = InstancePoolSpec.from_wire(spec)
     profile = PROFILE if parsed.accelerator.profile else None
-    made_from = blueprint("llama-main", parsed, "pointsman:1", profile)
+    made_from = blueprint("llama-main", parsed, OWN, profile)
     name = instance_name("llama-main", POOL["metadata"]["uid"], made_from.hash, frozenset())  # type: ignore[index]
     found = [
         profile_map(POOL, parsed, made_from),
@@ -197,7 +198,7 @@ def test_the_order_of_fields_is_no_change(name: str, rng: random.Random) -> None
 @pytest.mark.parametrize("name", SPECS)
 def test_building_is_idempotent_and_a_revision_gives_back_what_it_was_made_from(name: str) -> None:
     spec = InstancePoolSpec.from_wire(SPECS[name])
-    made_from = blueprint("llama-main", spec, "pointsman:1", PROFILE if spec.accelerator.profile else None)
+    made_from = blueprint("llama-main", spec, OWN, PROFILE if spec.accelerator.profile else None)
     kept = json.loads(json.dumps(made_from.data()))
     assert Blueprint.from_data(kept).hash == made_from.hash
     first, second = built(SPECS[name]), built(SPECS[name])
@@ -208,7 +209,7 @@ def test_building_is_idempotent_and_a_revision_gives_back_what_it_was_made_from(
 @pytest.mark.parametrize("name", SPECS)
 def test_what_every_engine_pod_has(name: str) -> None:
     spec = InstancePoolSpec.from_wire(SPECS[name])
-    pod = blueprint("llama-main", spec, "pointsman:1", None).leader
+    pod = blueprint("llama-main", spec, OWN, None).leader
     labels = pod["metadata"]["labels"]
     assert names.engine_selector().items() <= labels.items()
     assert labels[names.ROLE] == spec.role.value
@@ -268,8 +269,8 @@ def test_what_a_pod_is_found_and_addressed_by_is_no_matter_of_a_template(
 ) -> None:
     spec = InstancePoolSpec.from_wire({**SPECS["patched"], "template": None})
     patched = InstancePoolSpec.from_wire({**SPECS["patched"], "template": patch})
-    own = blueprint("llama-main", spec, "pointsman:1", None).leader["metadata"]
-    found = blueprint("llama-main", patched, "pointsman:1", None).leader["metadata"]
+    own = blueprint("llama-main", spec, OWN, None).leader["metadata"]
+    found = blueprint("llama-main", patched, OWN, None).leader["metadata"]
     assert found["labels"] == own["labels"]
     assert found["annotations"] == {**own["annotations"], **added}
 
@@ -280,10 +281,40 @@ def test_what_a_pod_is_found_and_addressed_by_is_no_matter_of_a_template(
 def test_a_template_whose_metadata_are_none_is_refused_in_words(patch: dict[str, Any]) -> None:
     spec = InstancePoolSpec.from_wire({**SPECS["patched"], "template": patch})
     with pytest.raises(TemplateError, match=r"template\.metadata: must be an object"):
-        blueprint("llama-main", spec, "pointsman:1", None)
+        blueprint("llama-main", spec, OWN, None)
 
 
 def test_names_that_are_cut_stay_different() -> None:
     long = "x" * 60
     assert pool_name(long, "a", None) != pool_name(long, "b", None)
     assert short_hash({"a": 1, "b": 2}, 8) == short_hash({"b": 2, "a": 1}, 8)
+
+
+@pytest.mark.parametrize(
+    ("engine", "secrets"),
+    [
+        pytest.param({"type": "simulated"}, ["registry"], id="our own image"),
+        pytest.param(
+            {"type": "simulated", "imagePullSecrets": [{"name": "theirs"}]},
+            ["theirs"],
+            id="our own, their way",
+        ),
+        pytest.param({"type": "simulated", "image": "elsewhere:1"}, [], id="another image"),
+        pytest.param({"type": "vllm", "image": "vllm/vllm-openai:v0.32.0"}, [], id="an engine's image"),
+    ],
+)
+def test_our_own_image_is_pulled_with_our_own_secrets(engine: dict[str, Any], secrets: list[str]) -> None:
+    spec = InstancePoolSpec.from_wire({**BASE, "engine": engine})
+    pod = blueprint("llama-main", spec, OWN, None).leader["spec"]
+    assert [secret["name"] for secret in pod.get("imagePullSecrets", [])] == secrets
+
+
+def test_other_nodes_of_an_instance_wait_for_its_first_one() -> None:
+    """All its pods are deleted at once, and what the first one still runs needs the others."""
+    spec = InstancePoolSpec.from_wire(SPECS["vllm-two-nodes"])
+    made_from = blueprint("llama-main", spec, OWN, None)
+    assert made_from.worker is not None
+    (container,) = made_from.worker["spec"]["containers"]
+    *_, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert split_grace(spec.engine.grace_period_seconds).hook_s < float(seconds)
+    assert float(seconds) < spec.engine.grace_period_seconds

@@ -1,5 +1,7 @@
 """What a pool does over time: scaling, rolling changes, and changes that do not work."""
 
+from dataclasses import replace
+
 from fake_kubernetes import FakeKubernetes, model_service, pool
 from pointsman.api.resources import names
 from pointsman.controller.reconcile.pool import BURST
@@ -279,3 +281,19 @@ def test_an_instance_over_several_nodes_needs_the_api_and_says_so() -> None:
     worker = made["spec"]["leaderWorkerTemplate"]["workerTemplate"]["metadata"]["labels"]
     assert worker[names.COMPONENT] == "engine-worker"
     assert able.condition("InstancePool", "llama-main", "Ready")["status"] == "True"
+
+
+def test_whom_the_operator_is_told_of_may_reach_engines_and_nobody_else() -> None:
+    routers = {"podSelector": {"matchLabels": {names.COMPONENT: "router"}}}
+    kube = FakeKubernetes()
+    kube.facts = replace(kube.facts, engine_peers=(routers,))
+    kube.create("ModelService", "llama", model_service())
+    kube.settle(30)
+    (policy,) = kube.of_kind("NetworkPolicy")
+    assert policy["metadata"]["name"] == "llama-main"
+    assert policy["spec"]["podSelector"] == {"matchLabels": {names.INSTANCE_POOL: "llama-main"}}
+    engines, told = policy["spec"]["ingress"][0]["from"]
+    assert told == routers
+    assert engines["podSelector"]["matchExpressions"][0]["values"] == ["engine", "engine-worker"]
+    assert kube.reconcile() == []
+    assert not served().of_kind("NetworkPolicy")

@@ -7,8 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
 
 from pointsman.controller.inside.wait_until_idle import QUIET_POLLS, main
+from pointsman.controller.inside.wait_while_connected import connected
+from pointsman.controller.inside.wait_while_connected import main as wait_while_connected
 from pointsman.controller.objects.drain import pre_stop, split_grace
 
 SILENT = -1.0
@@ -93,3 +98,64 @@ def test_the_hook_as_it_is_sent_runs_with_nothing_but_python() -> None:
         )
     assert (done.returncode, done.stderr) == (0, "")
     assert len(asked) == QUIET_POLLS
+
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+
+
+@pytest.mark.parametrize(
+    ("local", "remote", "state", "expected"),
+    [
+        pytest.param("1F00620A:1F40", "2001620A:C350", "01", True, id="another pod"),
+        pytest.param("1F00620A:1F40", "2001620A:C350", "06", False, id="another pod, closed"),
+        pytest.param("00000000:1F40", "00000000:0000", "0A", False, id="listening"),
+        pytest.param("0100007F:1F40", "0100007F:C350", "01", False, id="loopback"),
+        pytest.param("1F00620A:1F40", "1F00620A:C350", "01", False, id="itself at its own address"),
+        pytest.param(
+            "0000000000000000FFFF00001F00620A:1F40",
+            "0000000000000000FFFF00002001620A:C350",
+            "01",
+            True,
+            id="another pod, mapped",
+        ),
+        pytest.param(
+            "0000000000000000FFFF00000100007F:1F40",
+            "0000000000000000FFFF00000200007F:C350",
+            "01",
+            False,
+            id="loopback, mapped",
+        ),
+        pytest.param(
+            "000080FE00000000FF005450B6BA1BFE:1F40",
+            "00000000000000000000000001000000:C350",
+            "01",
+            False,
+            id="IPv6 loopback",
+        ),
+        pytest.param(
+            "000080FE00000000FF005450B6BA1BFE:1F40",
+            "000080FE00000000FF005450B6BA1BAA:C350",
+            "01",
+            True,
+            id="another pod, IPv6",
+        ),
+    ],
+)
+def test_connections_to_other_pods(local: str, remote: str, state: str, *, expected: bool) -> None:
+    line = f"   0: {local} {remote} {state} 00000000:00000000 00:00000000 00000000     0        0 18 1\n"
+    assert connected(HEAD + line) is expected
+    assert not connected(HEAD)
+
+
+def test_the_other_nodes_wait_until_nothing_is_connected_and_no_longer_than_they_may(tmp_path: Path) -> None:
+    table = tmp_path / "tcp"
+    tables = (str(table), str(tmp_path / "tcp6"))
+    table.write_text(HEAD + "   0: 1F00620A:1F40 2001620A:C350 01 0:0 0:0 0 0 0 1 1\n")
+    wait_while_connected(0.05, tables, 0.01)  # not for ever
+    waiting = threading.Thread(target=wait_while_connected, args=(60.0, tables, 0.01), daemon=True)
+    waiting.start()
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    table.write_text(HEAD)
+    waiting.join(60.0)
+    assert not waiting.is_alive()

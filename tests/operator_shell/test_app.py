@@ -13,6 +13,7 @@ from aiohttp import web
 from fakekube.server import FakeKube, lost_events
 from fakekube.storage import Object
 from pointsman.controller.app import ControllerApp, ControllerOptions
+from pointsman.controller.reconcile.observed import ClusterFacts
 from pointsman.controller.working import Pace
 from pointsman.kube.access import Access
 from pointsman.kube.election import Terms
@@ -60,7 +61,11 @@ def deployments(fake: FakeKube) -> list[Object]:
 @asynccontextmanager
 async def operator(fake: FakeKube, identity: str = "one", **changes: Any) -> AsyncIterator[ControllerApp]:
     fake.faults.absent.add(LEADER_WORKER_SETS.path())
-    given: dict[str, Any] = {"pace": PACE, "timing": TIMING, "own_image": "pointsman:test"} | changes
+    given: dict[str, Any] = {
+        "pace": PACE,
+        "timing": TIMING,
+        "told": ClusterFacts(own_image="pointsman:test"),
+    } | changes
     options = ControllerOptions(
         lease=Key("home", "lease"), identity=identity, host="127.0.0.1", port=0, terms=TERMS, **given
     )

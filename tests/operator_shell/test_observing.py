@@ -9,7 +9,7 @@ import pytest
 from pointsman.api.resources import names
 from pointsman.controller.items import Item, Kind
 from pointsman.controller.observing import CHILDREN, Observer
-from pointsman.controller.reconcile.observed import ObservedPool
+from pointsman.controller.reconcile.observed import ClusterFacts, ObservedPool
 from pointsman.kube.access import Access
 from pointsman.kube.client import ApiClient
 from pointsman.kube.pacing import Timing
@@ -24,7 +24,7 @@ def observer() -> Observer:
         ApiClient(Access("http://127.0.0.1:1")),
         lambda _: None,
         namespaces=["ns"],
-        own_image="",
+        told=ClusterFacts(),
         timing=Timing(),
         clock=lambda: 0.0,
         rng=Random(0),

@@ -54,7 +54,12 @@ def test_roles_as_kubernetes_has_them() -> None:
 
 
 def test_no_right_reaches_secrets_or_whole_groups() -> None:
-    rules = (*roles.in_watched_namespaces(), *roles.on_the_cluster(), *roles.at_home("it"))
+    rules = (
+        *roles.in_watched_namespaces(),
+        *roles.for_engine_policies(),
+        *roles.on_the_cluster(),
+        *roles.at_home("it"),
+    )
     assert "secrets" not in {rule.resource.plural for rule in rules}
     assert not [rule for rule in rules if "*" in rule.verbs or "*" in rule.resource.plural]
 

@@ -11,6 +11,7 @@ from pointsman.controller.metrics import OperatorMetrics
 from pointsman.controller.observing import Observer
 from pointsman.controller.queue import Urgency
 from pointsman.controller.reconcile.actions import Action, PatchStatus
+from pointsman.controller.reconcile.observed import ClusterFacts
 from pointsman.controller.working import Pace, Work
 from pointsman.kube.access import Access
 from pointsman.kube.client import ApiClient
@@ -29,7 +30,7 @@ class Known(Observer):
             CLIENT,
             lambda _: None,
             namespaces=["ns"],
-            own_image="",
+            told=ClusterFacts(),
             timing=Timing(),
             clock=time.monotonic,
             rng=Random(0),

@@ -130,6 +130,7 @@ class FakeKubernetes:
             revisions=of("ControllerRevision"),
             config_maps=of("ConfigMap"),
             disruption_budgets=of("PodDisruptionBudget"),
+            network_policies=of("NetworkPolicy"),
             profiles=self.profiles,
             facts=self.facts,
         )

@@ -47,9 +47,12 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 
 {{- define "pointsman.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+{{- range $name := list "runAsUser" "runAsGroup" "fsGroup" }}
+{{- $id := dig $name nil $.Values.podSecurity }}
+{{- if not (kindIs "invalid" $id) }}
+{{ $name }}: {{ int64 $id }}
+{{- end }}
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
@@ -111,6 +114,21 @@ matchExpressions:
   - key: app.kubernetes.io/component
     operator: In
     values: [engine, engine-worker]
+{{- end }}
+
+{{/* The router's pods, as engines' policies let them in. */}}
+{{- define "pointsman.routerPeer" -}}
+namespaceSelector:
+  matchLabels:
+    kubernetes.io/metadata.name: {{ .Release.Namespace }}
+podSelector:
+  matchLabels:
+    {{- include "pointsman.selector" (list "router" .) | nindent 4 }}
+{{- end }}
+
+{{/* Whether the operator writes engines' policies: only it knows which namespaces there will be. */}}
+{{- define "pointsman.operatorWritesPolicies" -}}
+{{- if and .Values.networkPolicy.enabled .Values.watch.clusterWide }}true{{ end }}
 {{- end }}
 
 {{/* A generated value that stays what it was. Arguments: Secret's name, key, root. */}}

@@ -1,6 +1,7 @@
 """`pointsman controller`: the operator."""
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -8,10 +9,24 @@ import socket
 import sys
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import click
 
 LEVELS = ("debug", "info", "warning", "error")
+
+
+def _peers(_: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
+    peers = []
+    for text in given:
+        try:
+            peer = json.loads(text)
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r} is no JSON: {error}", param=option) from error
+        if not isinstance(peer, dict):
+            raise click.BadParameter(f"{text!r} is no JSON object", param=option)
+        peers.append(peer)
+    return tuple(peers)
 
 
 @click.command(name="controller")
@@ -45,6 +60,20 @@ LEVELS = ("debug", "info", "warning", "error")
     default="",
     help="Image of simulated engines that name none.  [env: POINTSMAN_IMAGE]",
 )
+@click.option(
+    "--own-pull-secret",
+    "own_pull_secrets",
+    multiple=True,
+    help="Secret with which engines pull it, in their own namespace; give it once for each.",
+)
+@click.option(
+    "--engine-peer",
+    "engine_peers",
+    multiple=True,
+    callback=_peers,
+    help="Who may reach engines, beside engines: a NetworkPolicyPeer as JSON, once for each. Without any, the operator"
+    " writes no network policies.",
+)
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address of /health, /ready and /metrics.")
 @click.option("--port", default=8081, show_default=True, type=click.IntRange(0, 65535), help="Their port.")
 @click.option(
@@ -77,6 +106,8 @@ def command(
     router_namespace: str | None,
     router_selector: str,
     own_image: str,
+    own_pull_secrets: tuple[str, ...],
+    engine_peers: tuple[dict[str, Any], ...],
     host: str,
     port: int,
     workers: int,
@@ -98,6 +129,7 @@ def command(
 
     from pointsman.controller.app import ControllerApp, ControllerOptions
     from pointsman.controller.logs import log_as_json
+    from pointsman.controller.reconcile.observed import ClusterFacts
     from pointsman.controller.working import Pace
     from pointsman.kube.access import find_access
     from pointsman.kube.election import Terms
@@ -117,7 +149,7 @@ def command(
         namespaces=namespaces,
         router_namespace=router_namespace or "",
         router_selector=router_selector,
-        own_image=own_image,
+        told=ClusterFacts(own_image=own_image, own_pull_secrets=own_pull_secrets, engine_peers=engine_peers),
         host=host,
         port=port,
         timing=Timing(relist_s=relist_s),

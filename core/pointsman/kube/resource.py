@@ -55,6 +55,7 @@ CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SECRETS = Resource("", "v1", "secrets", "Secret")
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 CONTROLLER_REVISIONS = Resource("apps", "v1", "controllerrevisions", "ControllerRevision")
+NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 POD_DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 LEADER_WORKER_SETS = Resource("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
@@ -70,6 +71,7 @@ KNOWN = (
     SECRETS,
     DEPLOYMENTS,
     CONTROLLER_REVISIONS,
+    NETWORK_POLICIES,
     POD_DISRUPTION_BUDGETS,
     LEADER_WORKER_SETS,
     LEASES,

@@ -242,11 +242,14 @@ BAD: dict[str, tuple[JSON, list[str]]] = {
         changed("pools/0/name", "a-very-long-pool-name"),
         ["spec.pools[0].name", "more than 15"],
     ),
-    "a pool's name in capitals": (changed("pools/0/name", "Main"), ["spec.pools[0].name", "should match"]),
+    "a pool's name in capitals": (
+        changed("pools/0/name", "Main"),
+        ["spec.pools[0].name", "must be lower-case"],
+    ),
     "an argument beyond bounds": (changed("engine/args", [LONG]), ["spec.engine.args[0]", "more than 4096"]),
     "a bad quantity": (
         changed("engine/shmSize", "16 gigs"),
-        ["spec.engine.shmSize", "should match"],
+        ["spec.engine.shmSize", "must be an amount like 500m, 4 or 16Gi"],
     ),
     "a variable twice": (
         changed("engine/env", [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]),
@@ -259,9 +262,36 @@ BAD: dict[str, tuple[JSON, list[str]]] = {
     "a limit of nothing": (changed("slo", {"ttftMs": 0}), ["spec.slo.ttftMs", "greater than or equal to 1"]),
     "a path from the root": (
         changed("model/source", {"pvc": {"claimName": "a", "path": "/etc"}}),
-        ["spec.model.source.pvc.path", "should match"],
+        ["spec.model.source.pvc.path", "without a slash in front"],
     ),
-    "a name with spaces": (changed("model/name", "my model"), ["spec.model.name", "should match"]),
+    "a name with spaces": (changed("model/name", "my model"), ["spec.model.name", "like `org/model-8b`"]),
+    "memory in a unit of shops": (
+        changed("pools/0/resources", {"requests": {"memory": "32GB"}}),
+        ["spec.pools[0].resources.requests[memory]", '"32GB"', "must be an amount"],
+    ),
+    "an address for an id": (
+        changed("model/source", {"hub": {"id": "https://huggingface.co/org/model"}}),
+        ["spec.model.source.hub.id", "a repository's id"],
+    ),
+    "a policy that is none": (
+        changed("routing", {"policy": {"name": "fastest"}}),
+        ["spec.routing.policy.name", '"fastest"', '"least_requests"'],
+    ),
+    "an engine in capitals": (changed("engine/type", "vLLM"), ["spec.engine.type", '"vllm", "sglang"']),
+    "a limit in seconds": (changed("slo", {"ttftMs": "2s"}), ["spec.slo.ttftMs", "of type integer"]),
+    "arguments in one line": (
+        changed("engine/args", "--seed=1 --dtype=auto"),
+        ["spec.engine.args", "of type array"],
+    ),
+    "a shape that is only a name": (
+        changed("pools/0/accelerators", ["h100"]),
+        ["spec.pools[0].accelerators[0]", "of type object"],
+    ),
+    "a field of another level": (changed("pools/0/image", "x"), ['unknown field "spec.pools[0].image"']),
+    "a share to surge": (
+        changed("rollout", {"maxSurge": "25%"}),
+        ["spec.rollout.maxSurge", "of type integer"],
+    ),
 }
 
 

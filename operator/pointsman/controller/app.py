@@ -13,7 +13,7 @@ from pointsman.controller.frame import Limits, quiet_kopf, run_kopf
 from pointsman.controller.items import Item, Want
 from pointsman.controller.metrics import OperatorMetrics
 from pointsman.controller.observing import Observer
-from pointsman.controller.reconcile.observed import RouterReport
+from pointsman.controller.reconcile.observed import ClusterFacts, RouterReport
 from pointsman.controller.routers import Routers
 from pointsman.controller.serving import served
 from pointsman.controller.working import Pace, Work
@@ -42,7 +42,8 @@ class ControllerOptions:
     """Watched; empty: all of them."""
     router_namespace: str = ""
     router_selector: str = "app.kubernetes.io/component=router"
-    own_image: str = ""
+    told: ClusterFacts = field(default_factory=ClusterFacts)
+    """Of the cluster, as far as it is not found out."""
     host: str = "0.0.0.0"
     port: int = 8081
     """Of probes and metrics; 0: any."""
@@ -94,7 +95,7 @@ class ControllerApp:
                 client,
                 self._work.want,
                 namespaces=options.namespaces,
-                own_image=options.own_image,
+                told=options.told,
                 timing=options.timing,
                 clock=self._clock,
                 rng=self._rng,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from random import Random
 
 from pointsman.api.resources import names
@@ -28,6 +29,7 @@ from pointsman.kube.resource import (
     INSTANCE_POOLS,
     LEADER_WORKER_SETS,
     MODEL_SERVICES,
+    NETWORK_POLICIES,
     POD_DISRUPTION_BUDGETS,
     PODS,
     Key,
@@ -39,11 +41,13 @@ from pointsman.kube.store import Change
 CHILDREN = (DEPLOYMENTS, LEADER_WORKER_SETS, CONTROLLER_REVISIONS, CONFIG_MAPS, POD_DISRUPTION_BUDGETS)
 OURS = f"{names.MANAGED_BY}={names.MANAGER}"
 ENGINE_PODS = f"{OURS},{names.INSTANCE_POOL}"
-SELECTORS = dict.fromkeys(CHILDREN, OURS) | {PODS: ENGINE_PODS}
+SELECTORS = dict.fromkeys((*CHILDREN, NETWORK_POLICIES), OURS) | {PODS: ENGINE_PODS}
 
 
 class Observer:
-    """Caches of everything that reconciling looks at. `wanted` is called with whatever a change concerns."""
+    """Caches of everything that reconciling looks at. `wanted` is called with whatever a change concerns; `told` is what
+    this replica was started with.
+    """
 
     def __init__(
         self,
@@ -51,18 +55,19 @@ class Observer:
         wanted: Callable[[Want], None],
         *,
         namespaces: Sequence[str],
-        own_image: str,
+        told: ClusterFacts,
         timing: Timing,
         clock: Callable[[], float],
         rng: Random,
     ) -> None:
         self._wanted = wanted
-        self._own_image = own_image
+        self._told = told
         self._timing = timing
         self.reports: tuple[RouterReport, ...] | None = None
         """What routers said of themselves; None while nobody asked them."""
         self.refusals: dict[Item, str] = {}
-        self._of_pool = {resource: ByParent(pool_of) for resource in (*CHILDREN, PODS)}
+        children = (*CHILDREN, NETWORK_POLICIES) if told.engine_peers else CHILDREN
+        self._of_pool = {resource: ByParent(pool_of) for resource in (*children, PODS)}
         self._pools_of = ByParent(service_of)
 
         def cache(
@@ -95,7 +100,7 @@ class Observer:
             resource: cache(
                 resource, without_managed_fields, self._of_pool[resource].take, self._child_changed
             )
-            for resource in CHILDREN
+            for resource in children
         }
 
     async def run(self) -> None:
@@ -151,9 +156,7 @@ class Observer:
 
     @property
     def facts(self) -> ClusterFacts:
-        return ClusterFacts(
-            leader_worker_sets=self.caches[LEADER_WORKER_SETS].is_installed, own_image=self._own_image
-        )
+        return replace(self._told, leader_worker_sets=self.caches[LEADER_WORKER_SETS].is_installed)
 
     def _service(self, item: Item) -> ObservedService | None:
         service = self.caches[MODEL_SERVICES].get(item.key)
@@ -180,6 +183,7 @@ class Observer:
             revisions=children[CONTROLLER_REVISIONS],
             config_maps=children[CONFIG_MAPS],
             disruption_budgets=children[POD_DISRUPTION_BUDGETS],
+            network_policies=children.get(NETWORK_POLICIES, ()),
             profiles=self._profiles(),
             refused=self.refusals.get(item, ""),
             facts=self.facts,

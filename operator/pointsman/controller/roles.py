@@ -19,6 +19,7 @@ from pointsman.kube.resource import (
     LEADER_WORKER_SETS,
     LEASES,
     MODEL_SERVICES,
+    NETWORK_POLICIES,
     POD_DISRUPTION_BUDGETS,
     PODS,
     Resource,
@@ -61,6 +62,11 @@ def in_watched_namespaces() -> tuple[Rule, ...]:
         Rule(PODS, READ),
         Rule(EVENTS, ("create", "patch")),
     )
+
+
+def for_engine_policies() -> tuple[Rule, ...]:
+    """In the same namespaces, where the operator is told who may reach engines."""
+    return (Rule(NETWORK_POLICIES, (*READ, "create", "patch")),)  # they go with their pool
 
 
 def on_the_cluster() -> tuple[Rule, ...]:

@@ -6,6 +6,7 @@ CustomResourceDefinitions", section "Specifying a structural schema"). What can 
 else is refused with its path, because a constraint that got lost silently would be worse.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -42,6 +43,8 @@ _TRANSLATED = {
     "$ref", "$defs", "title", "default", "anyOf", "const", "exclusiveMinimum", "exclusiveMaximum", "properties",
     "required", "additionalProperties", "items",
 }  # fmt: skip
+PATTERN_MESSAGE = "x-pointsman-pattern-message"
+"""Beside a pattern: what people are told in place of it. Such a pattern becomes a rule, for only rules have messages."""
 _NULL = {"type": "null"}
 _INT_OR_STRING = [{"type": "integer"}, {"type": "string"}]
 
@@ -69,7 +72,7 @@ class _Converter:
         """`above`: the references that led here."""
         schema, above = self._resolved(given, path, above)
         schema = _without_null(schema, path)
-        if unknown := sorted(set(schema) - _KEPT - _EXTENSIONS - _TRANSLATED):
+        if unknown := sorted(set(schema) - _KEPT - _EXTENSIONS - _TRANSLATED - {PATTERN_MESSAGE}):
             raise NotStructuralError(path, f"structural schemas have no {unknown[0]!r}")
         result: Schema = {key: schema[key] for key in schema if key in _KEPT | _EXTENSIONS}
         if "description" in result:
@@ -83,6 +86,7 @@ class _Converter:
             result["anyOf"] = _INT_OR_STRING
         else:
             _typed(schema, result, path)
+        _worded(schema, result, path)
         self._children(schema, result, path, above)
         if self._defaults and (default := _default(schema.get("default"), result)) is not None:
             result["default"] = default
@@ -169,6 +173,21 @@ def _typed(schema: Schema, result: Schema, path: str) -> None:
         raise NotStructuralError(path, f"the API server would ignore the format {schema['format']!r}")
     if "(?" in schema.get("pattern", ""):
         raise NotStructuralError(path, "the API server's patterns have no (?...): they are RE2's")
+
+
+def _worded(schema: Schema, result: Schema, path: str) -> None:
+    """A pattern with a message as a rule with one. Strings of CEL are written as those of JSON."""
+    if PATTERN_MESSAGE not in schema:
+        return
+    if "pattern" not in result or "maxLength" not in result:
+        raise NotStructuralError(
+            path, "a message needs its pattern, and a length, from which the rule's cost follows"
+        )
+    matches = f"self.matches({json.dumps(result.pop('pattern'))})"
+    if "x-kubernetes-int-or-string" in result:
+        matches = f"type(self) == int || {matches}"
+    rule = {"rule": matches, "message": schema[PATTERN_MESSAGE]}
+    result["x-kubernetes-validations"] = [rule, *result.get("x-kubernetes-validations", [])]
 
 
 def _bounds(schema: Schema, result: Schema, path: str) -> None:

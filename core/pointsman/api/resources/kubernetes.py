@@ -5,9 +5,16 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from pointsman.api.resources.base import Part, map_list
+from pointsman.api.crd.structural import PATTERN_MESSAGE
+from pointsman.api.resources.base import Part, map_list, told
 
-DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
+DnsLabel = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63),
+    told(
+        "must be lower-case letters, digits and dashes, with a letter or digit at both ends, like `decode-1`"
+    ),
+]
 DnsName = Annotated[
     str,
     Field(
@@ -15,6 +22,7 @@ DnsName = Annotated[
         min_length=1,
         max_length=253,
     ),
+    told("must be the name of an object: lower-case letters, digits, dashes and dots, like `weights-8b`"),
 ]
 """The name of an object."""
 QualifiedName = Annotated[
@@ -23,6 +31,7 @@ QualifiedName = Annotated[
         pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
         max_length=317,
     ),
+    told("must be a label's key or a resource's name, like `nvidia.com/gpu` or `kubernetes.io/hostname`"),
 ]
 """A label key or a resource name, like `nvidia.com/gpu`."""
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
@@ -40,6 +49,8 @@ Quantity = Annotated[
         {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "x-kubernetes-int-or-string": True,
+            PATTERN_MESSAGE: "must be an amount like 500m, 4 or 16Gi: a number, and behind it nothing or one of m, k, M, G,"
+            " T, P, E, Ki, Mi, Gi, Ti, Pi, Ei",
             "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|e[0-9]+)?$",
             "maxLength": 32,
         }

@@ -4,18 +4,31 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from pointsman.api.resources.base import Part, Rule, map_list
+from pointsman.api.resources.base import Part, Rule, map_list, told
 from pointsman.api.resources.kubernetes import DnsName, ImagePullPolicy, SecretKey
 
-ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@+]*$", min_length=1, max_length=128)]
+ServedName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@+]*$", min_length=1, max_length=128),
+    told("must be letters, digits and any of -._:/@+, with a letter or digit in front, like `org/model-8b`"),
+]
 """A name of the `model` field of requests."""
+
+
+FolderInside = Annotated[
+    str,
+    Field(pattern=r"^[^/].*$", max_length=1024),
+    told("must be a path inside of the volume, without a slash in front"),
+]
 
 
 class HubSource(Part):
     """A repository on the Hugging Face hub; the engine downloads it when it starts."""
 
     id: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?$", max_length=192)
+        str,
+        Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?$", max_length=192),
+        told("must be a repository's id, like `meta-llama/Llama-3.1-8B-Instruct`, not its address"),
     ]
     """Like `meta-llama/Llama-3.1-8B-Instruct`."""
     revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/]*$", max_length=128)] | None = None
@@ -29,7 +42,7 @@ class ClaimSource(Part):
 
     claim_name: DnsName
     """The claim's name. Instances on several nodes need one that many nodes may read."""
-    path: Annotated[str, Field(pattern=r"^[^/].*$", max_length=1024)] | None = None
+    path: FolderInside | None = None
     """Folder of the model's files inside the volume. Default: its root."""
 
 
@@ -42,7 +55,7 @@ class ImageSource(Part):
     """The image, like `registry.example.com/models/llama-3.1-8b:1`."""
     pull_policy: ImagePullPolicy | None = None
     """When it is pulled. Default: as for containers."""
-    path: Annotated[str, Field(pattern=r"^[^/].*$", max_length=1024)] | None = None
+    path: FolderInside | None = None
     """Folder of the model's files inside the image. Default: its root."""
 
 

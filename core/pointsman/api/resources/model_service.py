@@ -12,6 +12,7 @@ from pointsman.api.resources.model import ModelSpec
 from pointsman.api.resources.names import API_VERSION, MODEL_SERVICE_NAME_LENGTH
 from pointsman.api.resources.pool import PoolSpec, RolloutSpec
 from pointsman.core.instances import Role
+from pointsman.core.placement.catalogue import POLICIES
 
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 
@@ -43,7 +44,12 @@ class SloSpec(Part):
 class PolicySpec(Part):
     """How an instance is chosen for a request."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)] = "prefix_affinity"
+    name: Annotated[
+        str,
+        Field(max_length=63),
+        # Refused by the API server only: who reads may be older than the definitions.
+        Field(json_schema_extra={"enum": sorted(POLICIES)}),
+    ] = "prefix_affinity"
     """The policy's name, like `prefix_affinity`, `least_requests` or `round_robin`."""
     parameters: Annotated[dict[str, float], Field(max_length=32)] = Field(default_factory=dict)
     """Parameters of the policy, by name."""

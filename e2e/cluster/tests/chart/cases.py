@@ -88,6 +88,10 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no-redis": ({"redis": {"enabled": False}}, ()),
     "redis-that-remembers": ({"redis": {"persistence": {"enabled": True}}}, ()),
     "one-replica-of-each": ({"operator": {"replicas": 1}, "router": {"replicas": 1}}, ()),
+    "users-of-the-cluster's-choice": (
+        {"podSecurity": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}},
+        (),
+    ),
     "bare": (
         {
             "crds": {"install": False},

@@ -34,6 +34,8 @@ BAD_VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "namespace": ({"watch": {"namespaces": ["Team_A"]}}, "namespaces"),
     "redis URL": ({"redis": {"external": {"url": "redis.example:6379"}}}, "url"),
     "absolute path": ({"router": {"files": [{"secret": "s", "key": "k", "path": "/etc/passwd"}]}}, "path"),
+    "root": ({"podSecurity": {"runAsUser": 0}}, "runAsUser"),
+    "a user's name": ({"podSecurity": {"runAsUser": "nobody"}}, "runAsUser"),
     "gateway that is not there": (
         {"router": {"httpRoute": {"enabled": True}}},
         "gateway.networking.k8s.io/v1",
@@ -219,7 +221,30 @@ def test_a_namespaced_install_reaches_into_its_namespaces_only() -> None:
 )
 def test_each_may_do_what_it_is_said_to_do(kind: str, name: str, rules: tuple[roles.Rule, ...]) -> None:
     """Another test holds what is said against what they do, by the API server's audit log."""
-    granted = named("default", kind, f"-{name}")["rules"]
+    is_granted("default", kind, name, rules)
+
+
+def test_an_operator_of_the_whole_cluster_may_write_policies_too() -> None:
+    everywhere = (
+        *roles.in_watched_namespaces(),
+        *roles.for_engine_policies(),
+        *roles.on_the_cluster(),
+    )
+    is_granted("cluster-wide", "ClusterRole", "operator", everywhere)
+    without = helm.objects_of(
+        helm.render({"watch": {"clusterWide": True}, "networkPolicy": {"enabled": False}})
+    )
+    assert "networkpolicies" not in {
+        resource
+        for each in without
+        if each["kind"] == "ClusterRole"
+        for rule in each["rules"]
+        for resource in rule["resources"]
+    }
+
+
+def is_granted(case: str, kind: str, name: str, rules: tuple[roles.Rule, ...]) -> None:
+    granted = named(case, kind, f"-{name}")["rules"]
     assert sorted(granted, key=json.dumps) == sorted((rule.wire() for rule in rules), key=json.dumps)
 
 
@@ -243,6 +268,57 @@ def test_nodes_of_one_instance_reach_each_other() -> None:
     (expression,) = policy["podSelector"]["matchExpressions"]
     assert (expression["key"], expression["operator"]) == (names.COMPONENT, "In")
     assert set(expression["values"]) == {names.ENGINE_COMPONENT, WORKER_COMPONENT}
+
+
+def test_where_all_namespaces_are_watched_the_operator_is_told_who_may_reach_engines() -> None:
+    """The same peers that the chart's own policy names, besides engines."""
+    names_of_policies = {
+        each["metadata"]["name"] for each in objects("cluster-wide") if each["kind"] == "NetworkPolicy"
+    }
+    assert not [name for name in names_of_policies if name.endswith("-engines")]
+    metrics = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    told = peers({"watch": {"clusterWide": True}, "networkPolicy": {"metricsFrom": metrics}})
+    (_, routers) = named("default", "NetworkPolicy", "-engines")["spec"]["ingress"][0]["from"]
+    assert told == [routers, *metrics]
+    assert peers({}) == []
+    assert peers({"watch": {"clusterWide": True}, "networkPolicy": {"enabled": False}}) == []
+
+
+def peers(values: dict[str, Any]) -> list[Any]:
+    """What the operator is told with these values."""
+    flag = "--engine-peer="
+    return [
+        json.loads(each.removeprefix(flag)) for each in operator_arguments(values) if each.startswith(flag)
+    ]
+
+
+def operator_arguments(values: dict[str, Any]) -> list[str]:
+    (operator,) = (
+        each
+        for each in helm.objects_of(helm.render(values))
+        if each["kind"] == "Deployment" and each["metadata"]["name"].endswith("-operator")
+    )
+    arguments: list[str] = operator["spec"]["template"]["spec"]["containers"][0]["args"]
+    return arguments
+
+
+def test_engines_that_run_our_image_are_given_its_secrets() -> None:
+    arguments = operator_arguments({"imagePullSecrets": [{"name": "registry"}, {"name": "mirror"}]})
+    assert {"--own-pull-secret=registry", "--own-pull-secret=mirror"} <= set(arguments)
+
+
+@pytest.mark.parametrize(("case", "expected"), [("default", 65532), ("users-of-the-cluster's-choice", None)])
+def test_pods_run_as_whom_they_are_told_or_as_whom_the_cluster_chooses(
+    case: str, expected: int | None
+) -> None:
+    pods = [
+        each["spec"] if each["kind"] == "Pod" else each["spec"]["template"]["spec"]
+        for each in objects(case)
+        if each["kind"] in {"Pod", "Deployment", "StatefulSet"}
+    ]
+    for pod in pods:
+        context = pod["securityContext"]
+        assert {context.get(name) for name in ("runAsUser", "runAsGroup", "fsGroup")} == {expected}
 
 
 def test_optional_apis_are_used_where_they_are() -> None:

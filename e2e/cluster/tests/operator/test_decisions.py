@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.cluster import binaries, modules
+from e2e.cluster import binaries, leader_worker_set
 from e2e.cluster.cluster import eventually
 from e2e.cluster.commands import CommandError
 from e2e.cluster.local import LocalCluster
@@ -152,8 +152,7 @@ def served(plane: LocalCluster) -> bool:
 
 @pytest.fixture(scope="module")
 def plane(control_plane: LocalCluster) -> LocalCluster:
-    lws = modules.source_of(*modules.LEADER_WORKER_SET) / "config" / "crd" / "bases"
-    control_plane.apply(*definitions(), *(yaml.safe_load(file.read_text()) for file in lws.glob("*.yaml")))
+    control_plane.apply(*definitions(), *leader_worker_set.definitions())
     eventually(lambda: served(control_plane), "the definitions are not served")
     control_plane.add_fake_nodes(3, gpus=8)
     return control_plane

@@ -3,28 +3,18 @@
 Every scenario adds a line to a table, which is printed at the end and kept with the artefacts: docs/kubernetes-failures.md.
 """
 
-import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from e2e.cluster import helm, images
 from e2e.cluster.cluster import Cluster, eventually
-from e2e.cluster.helm import Release
-from e2e.cluster.load import Fate, Load
+from e2e.cluster.load import Fate
 from e2e.cluster.local import LocalCluster
-from e2e.cluster.namespace import Namespace
-
-JSON = dict[str, Any]
-RATE = 4.0
-TOKENS = 60
-SMALL = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "512Mi"}}
-
+from e2e.cluster.released import JSON, RATE, Released, pool, released, simulated
 
 RUNNING = """
 import urllib.request
@@ -70,120 +60,31 @@ def table(pytestconfig: pytest.Config) -> Iterator[Table]:
         reporter.write_line("\n" + made.text())
 
 
-class Service:
-    """A release of the chart with one ModelService of simulated engines."""
-
-    def __init__(self, namespace: Namespace, folder: Path) -> None:
-        self.namespace = namespace
-        self.cluster = namespace.cluster
-        self.folder = folder
-        self.url = f"http://pointsman-router.{namespace.name}.svc"
-
-    def apply(self, *args: str, replicas: int = 2) -> None:
-        """Make the ModelService what it should be; `args` are the engines'."""
-        self.namespace.apply(
-            {
-                "apiVersion": "pointsman.io/v1alpha1",
-                "kind": "ModelService",
-                "metadata": {"name": "tiny"},
-                "spec": {
-                    "model": {"name": "tiny"},
-                    "engine": {
-                        "type": "simulated",
-                        "connector": "nixl",
-                        "gracePeriodSeconds": 30,
-                        "args": list(args),
-                        "imagePullPolicy": "Never",
-                    },
-                    "pools": [
-                        {
-                            "name": "main",
-                            "replicas": replicas,
-                            "accelerators": [{"name": "none", "count": 0}],
-                            "topology": {"spread": ["kubernetes.io/hostname"]},
-                            "resources": SMALL,
-                        }
-                    ],
-                    "rollout": {"maxSurge": 1, "progressDeadlineSeconds": 30},
-                },
-            }
-        )
-
-    def pool(self) -> JSON:
-        found: JSON = self.namespace.get("ipool", "tiny-main")
-        return found
-
-    def condition(self, which: str) -> JSON:
-        conditions = self.namespace.get("msvc", "tiny").get("status", {}).get("conditions", [])
-        return next((dict(found) for found in conditions if found["type"] == which), {})
-
-    def settled(self, replicas: int = 2) -> bool:
-        pool = self.pool()
-        status = pool.get("status", {})
-        counts = {status.get(name) for name in ("replicas", "readyReplicas", "updatedReplicas")}
-        seen: bool = status.get("observedGeneration") == pool["metadata"]["generation"]
-        return seen and counts == {replicas}
-
-    def pods(self, component: str) -> list[str]:
-        found = self.namespace.get("pods", f"--selector=app.kubernetes.io/component={component}")["items"]
-        return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
-
-    def under_load(self, seconds: float, act: Callable[[], None]) -> Fate:
-        """What becomes of requests while something is done to the service, and for the rest of the time."""
-        with Load(
-            self.cluster,
-            self.url,
-            self.folder / secrets.token_hex(4),
-            seconds=seconds,
-            rate=RATE,
-            tokens=TOKENS,
-        ) as load:
-            time.sleep(5)  # requests are under way
-            act()
-            assert load.running, "it took longer than the load: nothing was measured"
-        return load.fate()
+def spec(*args: str) -> JSON:
+    return simulated(*args, pools=[pool(replicas=2)])
 
 
 @pytest.fixture(scope="module")
-def service(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    redis: JSON = {}
-    if isinstance(cluster, LocalCluster):
-        archive = images.redis()
-        cluster.import_image(archive)
-        redis = helm.for_image(archive.reference)
-    with Namespace(cluster, "failures") as namespace:
-        release = Release(cluster, namespace.name)
-        release.install(
-            {
-                "image": helm.for_image(cluster.image),
-                "operator": {"replicas": 2, "resources": SMALL},
-                "router": {
-                    "config": {"health": {"interval_s": 0.5}},
-                    "drain": {"delaySeconds": 2, "graceSeconds": 5},
-                    "resources": SMALL,
-                },
-                "redis": {"image": redis, "resources": SMALL},
-            }
-        )
-        made = Service(namespace, tmp_path_factory.mktemp("load"))
-        made.apply()
-        eventually(made.settled, "the pool has no two instances that serve", 180)
-        eventually(lambda: made.condition("Ready").get("status") == "True", "the service is not ready", 60)
+def service(
+    cluster: Cluster, image_values: JSON, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Released]:
+    with released(cluster, "failures", tmp_path_factory.mktemp("load"), image_values, operators=2) as made:
+        made.apply(spec())
+        eventually(lambda: made.settled(2), "the pool has no two instances that serve", 180)
+        eventually(made.ready, "the service is not ready", 60)
         yield made
-        namespace.kubectl("delete", "msvc", "--all", "--timeout=90s", timeout=100)
-        release.uninstall()
 
 
 @pytest.fixture(autouse=True)
-def as_before(service: Service) -> None:
+def as_before(service: Released) -> None:
     """Every scenario begins with two instances of the same kind."""
-    service.apply()
+    service.apply(spec())
     service.namespace.kubectl("scale", "ipool", "tiny-main", "--replicas=2")
-    eventually(service.settled, "the service does not come to rest", 180)
+    eventually(lambda: service.settled(2), "the service does not come to rest", 180)
 
 
 @pytest.mark.timeout(600)
-def test_scaling_up_and_down_costs_no_request(service: Service, table: Table) -> None:
+def test_scaling_up_and_down_costs_no_request(service: Released, table: Table) -> None:
     def act() -> None:
         for replicas in (4, 2):
             service.namespace.kubectl("scale", "ipool", "tiny-main", f"--replicas={replicas}")
@@ -195,13 +96,13 @@ def test_scaling_up_and_down_costs_no_request(service: Service, table: Table) ->
 
 
 @pytest.mark.timeout(600)
-def test_a_rolling_change_costs_no_request(service: Service, table: Table) -> None:
+def test_a_rolling_change_costs_no_request(service: Released, table: Table) -> None:
     before = set(service.pods("engine"))
 
     def act() -> None:
-        service.apply("--seed=7")
+        service.apply(spec("--seed=7"))
         eventually(
-            lambda: service.settled() and not before & set(service.pods("engine")), "it does not roll", 150
+            lambda: service.settled(2) and not before & set(service.pods("engine")), "it does not roll", 150
         )
 
     fate = service.under_load(120, act)
@@ -212,12 +113,12 @@ def test_a_rolling_change_costs_no_request(service: Service, table: Table) -> No
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_change_that_never_becomes_ready_is_rolled_back_and_costs_no_request(
-    service: Service, table: Table
+    service: Released, table: Table
 ) -> None:
     before = set(service.pods("engine"))
 
     def act() -> None:
-        service.apply("--no-such-argument")
+        service.apply(spec("--no-such-argument"))
         eventually(
             lambda: service.condition("Degraded").get("reason") == "RolledBack", "it is not rolled back", 120
         )
@@ -231,10 +132,10 @@ def test_a_change_that_never_becomes_ready_is_rolled_back_and_costs_no_request(
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_a_deleted_engine_pod_costs_no_request(service: Service, table: Table) -> None:
+def test_a_deleted_engine_pod_costs_no_request(service: Released, table: Table) -> None:
     def act() -> None:
         service.namespace.kubectl("delete", "pod", service.pods("engine")[0], "--wait=false")
-        eventually(lambda: len(service.pods("engine")) == 2 and service.settled(), "no pod comes back", 120)
+        eventually(lambda: len(service.pods("engine")) == 2 and service.settled(2), "no pod comes back", 120)
 
     fate = service.under_load(60, act)
     table.add("an engine's pod deleted", fate)
@@ -244,7 +145,7 @@ def test_a_deleted_engine_pod_costs_no_request(service: Service, table: Table) -
 @pytest.mark.long
 @pytest.mark.local_cluster
 @pytest.mark.timeout(600)
-def test_a_killed_engine_costs_no_more_than_what_it_was_answering(service: Service, table: Table) -> None:
+def test_a_killed_engine_costs_no_more_than_what_it_was_answering(service: Released, table: Table) -> None:
     victim = service.pods("engine")[0]
     running: list[float] = []
 
@@ -255,7 +156,7 @@ def test_a_killed_engine_costs_no_more_than_what_it_was_answering(service: Servi
     def act() -> None:
         running.append(float(service.namespace.kubectl("exec", victim, "--", "python3", "-c", RUNNING)))
         service.cluster.run([sys.executable, "-c", KILL, victim])
-        eventually(lambda: restarts() == 1 and service.settled(), "its container does not come back", 120)
+        eventually(lambda: restarts() == 1 and service.settled(2), "its container does not come back", 120)
 
     fate = service.under_load(60, act)
     table.add(f"an engine's process killed while it had {running[0]:.0f} requests", fate)
@@ -265,7 +166,7 @@ def test_a_killed_engine_costs_no_more_than_what_it_was_answering(service: Servi
 @pytest.mark.long
 @pytest.mark.kills_nodes
 @pytest.mark.timeout(600)
-def test_a_lost_node(service: Service, table: Table) -> None:
+def test_a_lost_node(service: Released, table: Table) -> None:
     cluster = service.cluster
     node = cluster.nodes()[1]
 
@@ -284,8 +185,36 @@ def test_a_lost_node(service: Service, table: Table) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.local_cluster
 @pytest.mark.timeout(600)
-def test_a_killed_leader_costs_no_request_and_another_goes_on(service: Service, table: Table) -> None:
+def test_a_node_that_is_cut_off(service: Released, table: Table) -> None:
+    """With its engine, and with a router where one is there: nobody tells clients that what they wait for is gone."""
+    cluster = service.cluster
+    assert isinstance(cluster, LocalCluster)
+    node = cluster.nodes()[1]
+    lost = [
+        each["metadata"]["labels"]["app.kubernetes.io/component"]
+        for each in service.namespace.get("pods")["items"]
+        if each["spec"]["nodeName"] == node
+    ]
+
+    def act() -> None:
+        cluster.cut_off(node)
+        eventually(lambda: not cluster.node_is_ready(node), "the node still counts as ready", 90)
+        time.sleep(30)
+
+    try:
+        fate = service.under_load(120, act)
+    finally:
+        cluster.join(node)
+    eventually(lambda: cluster.node_is_ready(node), "the node does not come back")
+    table.add(f"a node cut off the network, with {', '.join(sorted(lost))}", fate)
+    assert fate.failed < fate.requests / 2, fate.reasons
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_killed_leader_costs_no_request_and_another_goes_on(service: Released, table: Table) -> None:
     lease = service.namespace.get("lease", "pointsman-operator")["spec"]["holderIdentity"]
     leader = next(pod for pod in service.pods("operator") if pod in lease)
     took: list[float] = []
@@ -305,7 +234,7 @@ def test_a_killed_leader_costs_no_request_and_another_goes_on(service: Service, 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_redis_deleted_costs_no_request(service: Service, table: Table) -> None:
+def test_redis_deleted_costs_no_request(service: Released, table: Table) -> None:
     def act() -> None:
         service.namespace.kubectl(
             "delete", "pod", "--selector=app.kubernetes.io/component=redis", "--wait=false"
@@ -320,7 +249,7 @@ def test_redis_deleted_costs_no_request(service: Service, table: Table) -> None:
 @pytest.mark.long
 @pytest.mark.local_cluster
 @pytest.mark.timeout(600)
-def test_an_api_server_that_is_away_for_a_minute_costs_no_request(service: Service, table: Table) -> None:
+def test_an_api_server_that_is_away_for_a_minute_costs_no_request(service: Released, table: Table) -> None:
     cluster = service.cluster
     assert isinstance(cluster, LocalCluster)
     plane = cluster.control_plane

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.cluster import commands, modules
+from e2e.cluster import commands, leader_worker_set
 from e2e.cluster.cluster import eventually
 from e2e.cluster.local import LocalCluster
 from e2e.cluster.operating.operator import HOME, LEASE, Operator, direct_kubeconfig, grant, nursery
@@ -43,8 +43,7 @@ PROFILE = "a100-opt-13b"
 
 @pytest.fixture(scope="module")
 def plane(control_plane: LocalCluster) -> LocalCluster:
-    lws = modules.source_of(*modules.LEADER_WORKER_SET) / "config" / "crd" / "bases"
-    control_plane.apply(*definitions(), *(yaml.safe_load(file.read_text()) for file in lws.glob("*.yaml")))
+    control_plane.apply(*definitions(), *leader_worker_set.definitions())
     control_plane.add_fake_nodes(1, gpus=64)
     kinds = "modelservices,instancepools,engineprofiles,leaderworkersets"
     eventually(

@@ -36,20 +36,20 @@ def pre_stop(port: int, metrics: Iterable[str], grace: GraceTime) -> dict[str, A
     """The hook: waits until the sum of these metrics is zero. Needs `python3` in the image, which vLLM's, SGLang's and
     Pointsman's own have.
     """
-    return {
-        "exec": {
-            "command": [
-                "python3",
-                "-c",
-                _program(),
-                f"http://127.0.0.1:{port}/metrics",
-                str(grace.hook_s),
-                *metrics,
-            ]
-        }
-    }
+    return _hook("wait_until_idle.py", f"http://127.0.0.1:{port}/metrics", str(grace.hook_s), *metrics)
+
+
+def worker_pre_stop(grace: GraceTime) -> dict[str, Any]:
+    """The hook of an instance's other nodes: all its pods are deleted at once, and the first can end what it runs only as
+    long as the others work for it. Connections tell: the first one's name is gone from DNS by then.
+    """
+    return _hook("wait_while_connected.py", str(grace.total_s - 1))
+
+
+def _hook(program: str, *arguments: str) -> dict[str, Any]:
+    return {"exec": {"command": ["python3", "-c", _text(program), *arguments]}}
 
 
 @cache
-def _program() -> str:
-    return (files("pointsman.controller.inside") / "wait_until_idle.py").read_text()
+def _text(program: str) -> str:
+    return (files("pointsman.controller.inside") / program).read_text()

@@ -1,12 +1,12 @@
-"""What stands beside instances: revisions, disruption budget, profiles of simulated engines."""
+"""What stands beside instances: revisions, disruption budget, network policy, profiles of simulated engines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pointsman.api.resources import names
 from pointsman.api.resources.instance_pool import InstancePoolSpec
 from pointsman.controller.objects.blueprint import PROFILE_FILE, Blueprint, profile_map_name
-from pointsman.controller.objects.meta import REVISION, owner, pool_labels, stamped
+from pointsman.controller.objects.meta import REVISION, WORKER_COMPONENT, owner, pool_labels, stamped
 
 PROVEN_AT = f"{names.GROUP}/proven-at"
 """Annotation of a revision: when all instances were of it and ready. The latest is what a failed change goes back to."""
@@ -64,6 +64,35 @@ def disruption_budget(pool: Mapping[str, Any], spec: InstancePoolSpec) -> dict[s
                 "maxUnavailable": max(1, spec.rollout.max_unavailable),
                 "selector": {"matchLabels": {names.INSTANCE_POOL: name}},
                 "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            },
+        }
+    )
+
+
+def network_policy(
+    pool: Mapping[str, Any], spec: InstancePoolSpec, peers: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Engines ask nobody for a key: the given peers and other engines of the namespace may speak to them, nobody else."""
+    name = pool["metadata"]["name"]
+    engines = {
+        "matchLabels": {names.MANAGED_BY: names.MANAGER},
+        "matchExpressions": [
+            {
+                "key": names.COMPONENT,
+                "operator": "In",
+                "values": [names.ENGINE_COMPONENT, WORKER_COMPONENT],
+            }
+        ],
+    }
+    return stamped(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": _meta(pool, spec, name),
+            "spec": {
+                "podSelector": {"matchLabels": {names.INSTANCE_POOL: name}},
+                "policyTypes": ["Ingress"],
+                "ingress": [{"from": [{"podSelector": engines}, *map(dict, peers)]}],
             },
         }
     )

@@ -1,12 +1,13 @@
 """The pod of an engine, from all that an InstancePool says."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pointsman.api.resources import names
 from pointsman.api.resources.engine import EngineType
 from pointsman.api.resources.instance_pool import InstancePoolSpec
-from pointsman.controller.objects.drain import pre_stop
+from pointsman.controller.objects.drain import pre_stop, worker_pre_stop
 from pointsman.controller.objects.engines import sglang, simulated, vllm
 from pointsman.controller.objects.engines.launch import Launch, Start
 from pointsman.controller.objects.merge import TemplateError, merge, merge_items
@@ -32,6 +33,14 @@ CAREFUL: Mapping[str, Any] = {
 RESTRICTED: Mapping[str, Any] = {**CAREFUL, "readOnlyRootFilesystem": True, "runAsNonRoot": True}
 
 
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """An image and the names of the Secrets with which it is pulled."""
+
+    image: str
+    secrets: tuple[str, ...] = ()
+
+
 def launch_of(start: Start) -> Launch:
     return LAUNCHES[start.pool.engine.type](start)
 
@@ -40,7 +49,7 @@ def engine_pod(
     pool: str,
     start: Start,
     launch: Launch,
-    image: str,
+    pulled: Pulled,
     extra: Sequence[Mapping[str, Any]] = (),
     *,
     worker: bool = False,
@@ -64,13 +73,13 @@ def engine_pod(
         # A Service named `vllm` would otherwise set VLLM_PORT, which vLLM takes for its own.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": start.grace.total_s,
-        "containers": [_container(start, launch, image, mounts, worker=worker)],
+        "containers": [_container(start, launch, pulled.image, mounts, worker=worker)],
         **_placement(pool, spec),
     }
     if volumes:
         pod["volumes"] = volumes
-    if spec.engine.image_pull_secrets:
-        pod["imagePullSecrets"] = [{"name": secret.name} for secret in spec.engine.image_pull_secrets]
+    if pulled.secrets:
+        pod["imagePullSecrets"] = [{"name": secret} for secret in pulled.secrets]
     if spec.engine.service_account_name:
         pod["serviceAccountName"] = spec.engine.service_account_name
     template: dict[str, Any] = {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}
@@ -115,7 +124,9 @@ def _container(
         container["volumeMounts"] = mounts
     if resources := _resources(spec):
         container["resources"] = resources
-    if not worker:
+    if worker:
+        container["lifecycle"] = {"preStop": worker_pre_stop(start.grace)}
+    else:
         container["ports"] = [{"name": "http", "containerPort": spec.engine.port, "protocol": "TCP"}]
         container |= _probes(launch, spec)
         container["lifecycle"] = {"preStop": pre_stop(spec.engine.port, launch.busy_metrics, start.grace)}

@@ -15,12 +15,16 @@ from pointsman.controller.reconcile.actions import Object
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """What the cluster can do, probed at the start and now and then."""
+    """What the cluster can do, probed at the start and now and then, and what the operator was told when it was started."""
 
     leader_worker_sets: bool = False
     """Whether `leaderworkerset.x-k8s.io/v1` is served."""
     own_image: str = ""
     """The operator's own image, which simulated engines run when their spec names none."""
+    own_pull_secrets: tuple[str, ...] = ()
+    """Names of the Secrets with which it is pulled, looked for in the namespace of those who run it."""
+    engine_peers: tuple[Object, ...] = ()
+    """NetworkPolicyPeers that may reach engines, beside engines; empty: the operator writes no policies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class ObservedPool:
     """ControllerRevisions."""
     config_maps: tuple[Object, ...] = ()
     disruption_budgets: tuple[Object, ...] = ()
+    network_policies: tuple[Object, ...] = ()
     profiles: tuple[Object, ...] = ()
     """EngineProfiles; at least the one that the pool names."""
     running: Mapping[str, int] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from pointsman.controller.objects.keeping import (
     PROVEN_AT,
     controller_revision,
     disruption_budget,
+    network_policy,
     profile_map,
 )
 from pointsman.controller.objects.workload import instance_name, workload
@@ -105,9 +106,10 @@ class _Children:
     now: float
 
     def kept(self) -> list[Action]:
-        """Revisions, disruption budget and profiles, before anything that needs them."""
+        """Revisions, disruption budget, network policy and profiles, before anything that needs them."""
         live_maps = {str(found["metadata"]["name"]): found for found in self.observed.config_maps}
         live_budgets = {str(found["metadata"]["name"]): found for found in self.observed.disruption_budgets}
+        live_policies = {str(found["metadata"]["name"]): found for found in self.observed.network_policies}
         actions = []
         for made_from in (self._made_from(revision) for revision in sorted(self._used())):
             profiles = (
@@ -118,6 +120,9 @@ class _Children:
         actions += self._revisions()
         budget = disruption_budget(self.observed.pool, self.spec)
         actions += _applied(budget, live_budgets.get(budget["metadata"]["name"]))
+        if peers := self.observed.facts.engine_peers:
+            policy = network_policy(self.observed.pool, self.spec, peers)
+            actions += _applied(policy, live_policies.get(policy["metadata"]["name"]))
         return actions
 
     def _revisions(self) -> list[Action]:

@@ -11,7 +11,7 @@ from pointsman.api.resources.conditions import ConditionType
 from pointsman.api.resources.engine import EngineType
 from pointsman.api.resources.engine_profile import EngineProfile
 from pointsman.api.resources.instance_pool import InstancePoolSpec
-from pointsman.controller.objects.blueprint import Blueprint, blueprint
+from pointsman.controller.objects.blueprint import Blueprint, OwnImage, blueprint
 from pointsman.controller.objects.merge import TemplateError
 from pointsman.controller.reconcile.actions import Object
 from pointsman.controller.reconcile.conditions import Verdict
@@ -110,6 +110,7 @@ def wish_of(pool: str, spec: InstancePoolSpec, profiles: Sequence[Object], facts
             "ImageMissing", "engine.image is not given, and the operator was not told its own image"
         )
     try:
-        return Wish(blueprint(pool, spec, facts.own_image, profile.found), profile.verdict)
+        own = OwnImage(facts.own_image, facts.own_pull_secrets)
+        return Wish(blueprint(pool, spec, own, profile.found), profile.verdict)
     except TemplateError as error:
         return refused("TemplateInvalid", f"pool template cannot be merged: {error}")
