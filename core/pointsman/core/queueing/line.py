@@ -104,7 +104,9 @@ class Line:
                 return
 
     def _waits(self, entry: tuple[Place, RequestView]) -> bool:
-        return self._requests.get(entry[1].request_id) is entry
+        # By place, which is nobody else's: compiled code makes a new tuple of one that it passes on.
+        found = self._requests.get(entry[1].request_id)
+        return found is not None and found[0] == entry[0]
 
 
 def _place(entry: tuple[Place, RequestView]) -> Place:
