@@ -135,7 +135,7 @@ def kendall_tau(first: np.ndarray, second: np.ndarray) -> float:
     first_above = first[:, None] > first[None, :]
     second_above = second[:, None] > second[None, :]
     concordant = int(np.count_nonzero(first_above & second_above))
-    discordant = int(np.count_nonzero(first_above & second_above.T))
+    discordant = int(np.count_nonzero(first_above & (second[:, None] < second[None, :])))
     ordered = int(np.count_nonzero(first_above)) * int(np.count_nonzero(second_above))
     return (concordant - discordant) / math.sqrt(ordered) if ordered else 0.0
 
