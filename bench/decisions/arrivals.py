@@ -3,6 +3,7 @@
 import csv
 import gzip
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -12,7 +13,8 @@ Lengths = Sequence[tuple[int, int]]
 """(prompt tokens, output tokens) of requests."""
 
 
-def trace_lengths(trace: Path) -> list[tuple[int, int]]:
+@cache
+def trace_lengths(trace: Path) -> Lengths:
     with gzip.open(trace, "rt", encoding="utf-8", newline="") as lines:
         return [(int(row["prompt_tokens"]), int(row["output_tokens"])) for row in csv.DictReader(lines)]
 

@@ -1,7 +1,7 @@
 """One simulation of pools that an experiment puts together itself, and what it keeps of each request."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pointsman.cli.simulation import few_collections
 from pointsman.core.decide import ModelRules, Rules
@@ -11,7 +11,7 @@ from pointsman.core.slo import Slo
 from pointsman.sim.engine import EngineOptions
 from pointsman.sim.objective import FixedObjective
 from pointsman.sim.pools import Pool
-from pointsman.sim.predictors import make_predictor
+from pointsman.sim.predictors import NoPredictor, Predictor
 from pointsman.sim.report import WARM_UP_SHARE
 from pointsman.sim.simulation.kernel import Simulation, SimulationResult
 from pointsman.sim.simulation.lives import Life
@@ -44,7 +44,7 @@ class Setup:
     policy: str = "least_tokens"
     order: str = "first_come"
     starvation_s: float | None = None
-    predictor: str = "none"
+    predictor: Predictor = field(default_factory=NoPredictor)
     prefill_answers: bool = True
     local_prefill_tokens: int = 0
     """Prompts up to so many tokens stay away from the prefill instances."""
@@ -91,7 +91,6 @@ def play(
         prefill_answers=setup.prefill_answers,
         on_completed=completed,
     )
-    predictor = make_predictor(setup.predictor, requests, seed)
     with few_collections():
-        result = Simulation(requests, len(requests), predictor, options).run()
+        result = Simulation(requests, len(requests), setup.predictor, options).run()
     return Course(len(requests) - warm_up, served, result)

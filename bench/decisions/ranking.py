@@ -13,7 +13,9 @@ import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
+from random import Random
 from statistics import fmean
 from typing import Any
 
@@ -28,7 +30,7 @@ from pointsman.core.instances import Role
 from pointsman.core.units import PS_PER_S
 from pointsman.sim.engine import EngineOptions
 from pointsman.sim.pools import Pool
-from pointsman.sim.predictors import kendall_tau
+from pointsman.sim.predictors import NoisyPredictor, NoPredictor, Predictor, calibrated_deviation, kendall_tau
 
 REQUESTS = 2000
 RATES = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -113,15 +115,16 @@ def _row(case: Case, lengths: Lengths) -> Row:
 
 def _measure(case: Case, lengths: Lengths, seed: int) -> Row:
     profile = replace(load_profile(PROFILE), kv_capacity_tokens=KV_CAPACITY_TOKENS)
+    requests = poisson(lengths, case.rate, REQUESTS, seed)
     setup = Setup(
         [Pool("mixed", 1, Role.MIXED, profile, max_running=AT_ONCE)],
         EngineOptions(chunk_tokens=CHUNK, max_sequences=AT_ONCE, prefix_caching=False),
         policy="least_requests",
         order=case.order,
         starvation_s=case.bound_s if case.tau else None,
-        predictor=f"noisy:{case.tau:g}" if case.tau else "none",
+        predictor=_predictor(tuple(request.output_tokens for request in requests), case.tau, seed),
     )
-    course = play(setup, poisson(lengths, case.rate, REQUESTS, seed), seed, warm_up_share=0.0)
+    course = play(setup, requests, seed, warm_up_share=0.0)
     served = course.served
     truth = np.array([request.output_tokens for request in served])
     predicted = np.array([request.predicted_tokens for request in served])
@@ -132,3 +135,13 @@ def _measure(case: Case, lengths: Lengths, seed: int) -> Row:
         "longest_wait_s": round(max(r.ttft_ps for r in served) / PS_PER_S, 1),
         "makespan_s": round(course.result.end_ps / PS_PER_S, 1),
     }
+
+
+def _predictor(truth: tuple[int, ...], tau: float, seed: int) -> Predictor:
+    return NoisyPredictor(_deviation(truth, tau, seed), Random(seed)) if tau else NoPredictor()
+
+
+@cache
+def _deviation(truth: tuple[int, ...], tau: float, seed: int) -> float:
+    """The same at every rate: the same requests come."""
+    return calibrated_deviation(truth, tau, seed)

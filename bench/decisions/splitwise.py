@@ -35,8 +35,8 @@ from pointsman.sim.engine import EngineOptions
 
 FILE = Path("bench/decisions/splitwise.json")
 WORKLOADS = {"code": "azure2023_code", "conversation": "azure2023_conv"}
-REQUESTS = 12_000
-SEEDS = (1, 2, 3)
+REQUESTS = 3_000
+SEEDS = (1, 2)
 """The first one is searched with; at the best cluster the rate is sought anew with each."""
 WHOLE_PROMPTS = 16_384
 """Tokens of an iteration that no prompt of the traces exceeds."""
@@ -46,7 +46,7 @@ QUANTILES = (50, 90, 99)
 LIMITS = {"ttft": (2.0, 3.0, 6.0), "tbt": (1.25, 1.5, 5.0), "e2e": (1.25, 1.5, 5.0)}
 """Most slowdown at each quantile."""
 MAX_SEQUENCES = 512
-FIRST_GUESS = 80.0
+FIRST_GUESS = 20.0
 """Requests per second."""
 NEAR = 1.06
 """Stride of a search that begins where another seed's ended."""
@@ -72,7 +72,6 @@ def searches() -> Iterator[Search]:
         for system in SYSTEMS:
             yield Search(workload, system, "cost", CostModel.FITTED, CHUNKS)
             yield Search(workload, system, "cost", CostModel.FLAT_DECODE)
-            yield Search(workload, system, "power", CostModel.FITTED)
 
 
 def compare(data: Path, jobs: int) -> list[Row]:
@@ -95,14 +94,14 @@ def _rows(search: Search, data: Path) -> list[Row]:
 def _find(search: Search, data: Path) -> Iterator[Row]:
     """The cluster within the budget that bears most; then, if there are chunks to try, with the best chunk size."""
     clusters = search.system.clusters(search.budget)
+    stride = max(1, len(clusters) // 6)
 
     def seek(places: Sequence[int], among: range, chunk: int, floor: float) -> Found:
         def rate_of(place: int, best: float) -> float:
             return _rate(search, data, clusters[place], chunk, SEEDS[0], FIRST_GUESS, max(best, floor))
 
-        return best_place(places, among, rate_of, (max(1, len(clusters) // 16), 2, 1))
+        return best_place(places, among, rate_of, (max(1, stride // 3), max(1, stride // 6), 1))
 
-    stride = max(1, len(clusters) // 8)
     everywhere = range(len(clusters))
     found = seek(everywhere[stride // 2 :: stride], everywhere, WHOLE_PROMPTS, 0.0)
     yield _row(search, data, clusters[found.place], WHOLE_PROMPTS, found.rate)

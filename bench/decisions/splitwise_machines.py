@@ -1,7 +1,7 @@
 """The machines of the Splitwise experiment, what they cost, and all ways to spend a budget on two kinds of them.
 
 Figures of Mutinifni/splitwise-sim@8f99e7dc9b40 (MIT), notebooks/utils.py and configs/: cost per hour and power of a
-machine, the budgets of 40 DGX-H100, the 200 GiB/s between machines.
+machine, budgets in DGX-H100, the 200 GiB/s between machines.
 """
 
 from dataclasses import dataclass, replace
@@ -39,7 +39,9 @@ class Machine:
 
 A100 = Machine("a100-llama2-70b-tp8", 2.21, 24.8)
 H100 = Machine("h100-llama2-70b-tp8", 4.76, 44.0)
-BUDGETS = {"cost": 40 * H100.cost, "power": 40 * H100.power}
+H100_WORTH = 10
+"""Machines whose cost, or power, is the budget; the source's is that of 40."""
+BUDGETS = {"cost": H100_WORTH * H100.cost, "power": H100_WORTH * H100.power}
 
 
 @dataclass(frozen=True, slots=True)
