@@ -9,7 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from decisions import capacity, distserve, dynamo_agreement, peers, peers_table, ranking, splitwise
+from decisions import (
+    capacity,
+    capacity_table,
+    distserve,
+    dynamo_agreement,
+    peers,
+    peers_table,
+    ranking,
+    splitwise,
+)
 from decisions.plots import draw, draw_all
 from decisions.runs import runs
 
@@ -33,6 +42,7 @@ def tell(line: object) -> None:
 def find_capacities(given: Given) -> None:
     with runs(given.jobs) as pool:
         capacity.find_capacities(given.data / "traces", pool, tell, given.only)
+    tell(capacity_table.tables())
 
 
 def compare_peers(given: Given) -> None:

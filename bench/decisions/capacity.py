@@ -17,6 +17,7 @@ from decisions.runs import Runs, attainment
 from decisions.settings import CHUNKS, SETTINGS, Setting
 from decisions.tuning import Tuned, plan_of, tune, tune_split
 
+from pointsman.cli.report_view import write_json
 from pointsman.cli.simulation import SimulationPlan
 
 FILE = Path("bench/decisions/capacity.json")
@@ -44,20 +45,20 @@ class Capacity:
     """Requests per second at which the baselines were tuned."""
     tuned: dict[str, Tuned]
     """By baseline."""
-    split: Tuned
-    """The best static division into prefill and decode instances."""
+    split: Tuned | None
+    """The best static division into prefill and decode instances. None: not looked for."""
 
 
 def find_capacities(data: Path, runs: Runs, tell: Callable[[str], None], only: str = "") -> None:
     """Of settings whose trace begins so; what is known of others stays."""
-    known = {(one.trace, one.pools): one for one in known_capacities()}
     for setting in SETTINGS:
         if setting.trace.startswith(only):
-            known[setting.file_name, setting.pools] = find_capacity(setting, data, runs, tell)
+            found = find_capacity(setting, data, runs, tell)
+            known = {(one.trace, one.pools): one for one in [*known_capacities(), found]}
             in_order = [
                 known[one.file_name, one.pools] for one in SETTINGS if (one.file_name, one.pools) in known
             ]
-            FILE.write_text(json.dumps([asdict(capacity) for capacity in in_order], indent=1) + "\n")
+            write_json(FILE, [asdict(capacity) for capacity in in_order])
 
 
 def find_capacity(setting: Setting, data: Path, runs: Runs, tell: Callable[[str], None]) -> Capacity:
@@ -118,4 +119,5 @@ def known_capacities() -> list[Capacity]:
 
 def _capacity(entry: dict[str, Any]) -> Capacity:
     tuned = {policy: Tuned(**one) for policy, one in entry["tuned"].items()}
-    return Capacity(**{**entry, "tuned": tuned, "split": Tuned(**entry["split"])})
+    split = Tuned(**entry["split"]) if entry["split"] else None
+    return Capacity(**{**entry, "tuned": tuned, "split": split})

@@ -1,6 +1,5 @@
 """All baselines beside each other, each as it was tuned, at shares of the capacity, over several windows of the trace."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,9 @@ from decisions.capacity import Capacity, known_capacities
 from decisions.parts import windows
 from decisions.runs import Result, Runs, attainment
 from decisions.settings import CONNECTORS, SETTINGS, Setting
-from decisions.tuning import plan_of
+from decisions.tuning import Tuned, plan_of
 
+from pointsman.cli.report_view import write_json
 from pointsman.cli.simulation import SimulationPlan
 
 LOADS = (0.7, 0.9, 1.05)
@@ -48,16 +48,19 @@ def compare_peers(data: Path, runs: Runs, seeds: int = SEEDS, only: str = "") ->
                 for setting in known
                 for case, results in found[setting].items()
             ]
-            FILE.write_text(json.dumps(rows) + "\n")
+            write_json(FILE, rows)
             yield f"seed {seed}: {setting.trace} on {setting.pools}: {len(cases)} runs"
 
 
 def cases_of(setting: Setting, capacity: Capacity, data: Path, seed: int) -> dict[Case, SimulationPlan]:
     window = windows(setting, data, "measured", (seed,))[seed]
     cases: dict[Case, SimulationPlan] = {}
+    compared = dict(capacity.tuned)
+    if capacity.split is not None:
+        compared[split_name(capacity.split)] = capacity.split
     for load in LOADS:
         rate = load * capacity.requests_per_s
-        for policy, tuned in [*capacity.tuned.items(), (split_name(capacity), capacity.split)]:
+        for policy, tuned in compared.items():
             plan = plan_of(setting, window, tuned.policy, tuned.chunk, rate, seed)
             plan = replace(plan, pools=tuned.pools or setting.pools)
             cases[policy, load, 0.0] = plan
@@ -68,8 +71,8 @@ def cases_of(setting: Setting, capacity: Capacity, data: Path, seed: int) -> dic
     return cases
 
 
-def split_name(capacity: Capacity) -> str:
-    prefills, decodes = (pool.partition("x")[0] for pool in capacity.split.pools.split(","))
+def split_name(split: Tuned) -> str:
+    prefills, decodes = (pool.partition("x")[0] for pool in split.pools.split(","))
     return f"{prefills} prefill + {decodes} decode"
 
 

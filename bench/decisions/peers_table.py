@@ -26,14 +26,15 @@ def _table(rows: list[Row]) -> str:
     by_case = {(row["policy"], row["load"], row["view_delay_s"]): row for row in rows}
     policies = dict.fromkeys(row["policy"] for row in rows)
     windows = min(len(row["requests"]) for row in rows)
+    word = "window" if windows == 1 else "windows"
     head = [
-        f"`{rows[0]['trace']}` on `{rows[0]['pools']}`, {windows} windows of {rows[0]['requests'][0]:,} measured requests:",
+        f"`{rows[0]['trace']}` on `{rows[0]['pools']}`, {windows} {word} of {rows[0]['requests'][0]:,} measured requests:",
         "",
         "| | "
         + " | ".join(f"{load:.0%}" for load in LOADS)
         + " | "
         + " | ".join(f"{load:.0%}, stale" for load in LOADS)
-        + f" | goodput at {LOADS[-1]:.0%}/s | TTFT p90 at {CONNECTOR_LOAD:.0%} | E2E mean at {CONNECTOR_LOAD:.0%} |",
+        + f" | requests/s within the SLO at {LOADS[-1]:.0%} | TTFT p90 at {CONNECTOR_LOAD:.0%} | E2E mean at {CONNECTOR_LOAD:.0%} |",
         "|" + "---|" * (2 * len(LOADS) + 4),
     ]
     lines = [_line(policy, by_case) for policy in policies]

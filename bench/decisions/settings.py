@@ -22,7 +22,7 @@ class Setting:
     """Ticks of the trace's timestamps: arrivals are spread within one."""
     session_block: int | None = None
     """Requests that are alike up to this block of the prompt are taken for one session. None: the trace tells nothing."""
-    training_requests: int = 4000
+    training_requests: int = 2000
     measured_requests: int = 10_000
 
     @property
@@ -57,8 +57,8 @@ SETTINGS = (
     Setting("azure2023_conv", "h100-llama3.1-8b", 220),
     Setting("azure2023_conv", "a100-opt-13b", 18),
     Setting(REASONING, "h100-qwen3-30b-a3b", 9),
-    Setting("mooncake_conversation", "h100-llama3.1-8b", 8, True, 3.0, 1, 3000),  # noqa: FBT003
-    Setting("mooncake_synthetic", "h100-llama3.1-8b", 14, True, 0.0, 0, 3000),  # noqa: FBT003
+    Setting("mooncake_conversation", "h100-llama3.1-8b", 8, True, 3.0, 1, 1500),  # noqa: FBT003
+    Setting("mooncake_synthetic", "h100-llama3.1-8b", 14, True, 0.0, 0, 1500),  # noqa: FBT003
 )
 BASELINES = (
     "round_robin", "random", "power_of_two", "least_requests", "least_tokens", "prefix_affinity", "kv_cost",

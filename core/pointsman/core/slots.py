@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
+IntArray: TypeAlias = NDArray[np.int64]
 PerSlot: TypeAlias = "array[int]"
 """One 64-bit integer per slot."""
 
