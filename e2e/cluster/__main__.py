@@ -22,14 +22,23 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def refuse_second(folder: Path) -> None:
+    """Raises SystemExit when the folder's files lead to a cluster that runs: what they link to goes with its cluster."""
+    if (folder / "kubeconfig").exists():
+        raise SystemExit(
+            f"{folder / 'run'} leads to a cluster that runs; for another: make cluster ARGS=--folder={folder}-2"
+        )
+
+
 def main() -> None:
     arguments = parse()
     arguments.folder = arguments.folder.resolve()
     if reasons := requirements.missing(nodes=arguments.nodes > 0):
         raise SystemExit("no cluster here: " + "; ".join(reasons))
+    kubeconfig, wrapper = arguments.folder / "kubeconfig", arguments.folder / "run"
+    refuse_second(arguments.folder)
     # `make` and `timeout` end what they started with SIGTERM; it ends the wait below as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    kubeconfig, wrapper = arguments.folder / "kubeconfig", arguments.folder / "run"
     try:
         if arguments.nodes:
             started = local.start_cluster(
@@ -40,18 +49,22 @@ def main() -> None:
         with started as cluster:
             if arguments.fake_nodes:
                 cluster.add_fake_nodes(arguments.fake_nodes)
-            kubeconfig.unlink(missing_ok=True)
-            kubeconfig.symlink_to(cluster.environment["KUBECONFIG"])
-            cluster.sandbox.write_wrapper(wrapper, {**cluster.environment, "KUBECONFIG": str(kubeconfig)})
-            print(
-                f"Kubernetes {arguments.kubernetes} runs until Ctrl-C. Inside it: {wrapper} kubectl get nodes"
-            )
-            signal.pause()
+            refuse_second(arguments.folder)  # it may have come up meanwhile
+            try:
+                kubeconfig.unlink(missing_ok=True)
+                kubeconfig.symlink_to(cluster.environment["KUBECONFIG"])
+                variables = {**cluster.environment, "KUBECONFIG": str(kubeconfig)}
+                cluster.sandbox.write_wrapper(wrapper, variables)
+                print(
+                    f"Kubernetes {arguments.kubernetes} runs until Ctrl-C. Inside it: {wrapper} kubectl get nodes",
+                    flush=True,
+                )
+                signal.pause()
+            finally:
+                kubeconfig.unlink(missing_ok=True)
+                wrapper.unlink(missing_ok=True)
     except KeyboardInterrupt:
         print("ended")
-    finally:
-        kubeconfig.unlink(missing_ok=True)
-        wrapper.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

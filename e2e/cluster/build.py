@@ -3,13 +3,14 @@
 import os
 import sys
 
-from e2e.cluster import binaries, images, leader_worker_set, metrics_server, requirements
+from e2e.cluster import binaries, images, leader_worker_set, local, metrics_server, requirements
 from e2e.cluster.commands import CommandError
 
 
 def suite_folders(kubernetes: str) -> list[str]:
     """Folders of `tools/` that the suite needs for a Kubernetes minor, in the order in which they are wanted."""
-    return ["pause", "etcd", f"kubernetes-{kubernetes}", "kwok", "coredns", "helm-4", "helm-3", "kubeconform"]
+    folders = ["pause", "etcd", f"kubernetes-{kubernetes}", "kwok", "coredns", "network-policies"]
+    return [*folders, "helm-4", "helm-3", "kubeconform"]
 
 
 # What few tests need; they are skipped where it cannot be built.
@@ -23,7 +24,7 @@ def main() -> None:
         return
     for folder in suite_folders(os.environ.get("KUBE") or binaries.DEFAULT_KUBERNETES):
         binaries.build(folder)
-    images.pause()
+    local.store()
     image = images.project()
     for folder in EXTRAS:
         try:

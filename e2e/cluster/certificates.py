@@ -1,11 +1,12 @@
 """Certificates that are their own authority, for what the API server calls and is called by."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster.sandbox import Sandbox
 
-DAYS = 2
+DAYS = 365
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,10 @@ class Certificate:
         return self.folder / "tls.key"
 
 
-def self_signed(sandbox: Sandbox, folder: Path, name: str, address: str) -> Certificate:
-    """A fresh one for a common name and an IP address. Raises CommandError."""
+def self_signed(
+    sandbox: Sandbox, folder: Path, name: str, address: str, others: Sequence[str] = ()
+) -> Certificate:
+    """A fresh one for a common name, an IP address and others as openssl writes them (`DNS:...`). Raises CommandError."""
     folder.mkdir(parents=True)
     made = Certificate(folder)
     sandbox.run(
@@ -40,7 +43,7 @@ def self_signed(sandbox: Sandbox, folder: Path, name: str, address: str) -> Cert
                 "-nodes",
             ),
             *("-keyout", made.key, "-out", made.certificate, "-days", str(DAYS)),
-            *("-subj", f"/CN={name}", "-addext", f"subjectAltName=IP:{address}"),
+            *("-subj", f"/CN={name}", "-addext", f"subjectAltName={','.join([f'IP:{address}', *others])}"),
         ]
     )
     return made

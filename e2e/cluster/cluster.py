@@ -12,6 +12,21 @@ from typing import Any
 from e2e.cluster import commands
 
 POLL_SECONDS = 0.2
+COLLECT_SECONDS = 60.0
+
+# What one looks at first after a failure, by file.
+OVERVIEWS = {
+    "events.txt": ("events", "--all-namespaces"),  # in the order of time
+    "overview.txt": (
+        "get",
+        "nodes,deployments,statefulsets,pods,services,endpointslices",
+        "-A",
+        "-o",
+        "wide",
+    ),
+    "pods.txt": ("describe", "pods", "--all-namespaces"),
+    "custom-resources.yaml": ("get", "pointsman", "--all-namespaces", "-o", "yaml"),
+}
 
 
 class NotInTimeError(Exception):
@@ -88,18 +103,21 @@ class Cluster(ABC):
     def collect(self, folder: Path) -> None:
         """Everything that helps to see why a test failed: objects, events, logs of containers and components."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.run(
-            [
-                "kubectl",
-                "cluster-info",
-                "dump",
-                "--all-namespaces",
-                f"--output-directory={folder / 'objects'}",
-            ],
-            timeout=120,
-            check=False,
-        )
         self.collect_logs(folder / "logs")
+        for name, arguments in OVERVIEWS.items():
+            (folder / name).write_text(self._said(*arguments))
+        objects = folder / "objects"
+        objects.mkdir(exist_ok=True)
+        dump = ("cluster-info", "dump", "--all-namespaces", "--output=yaml")
+        (objects / "dump.log").write_text(self._said(*dump, f"--output-directory={objects}"))
+
+    def _said(self, *arguments: str) -> str:
+        """What kubectl said, of whatever kind: a cluster that does not answer is no reason to fail."""
+        try:
+            finished = self.run(["kubectl", *arguments], timeout=COLLECT_SECONDS, check=False)
+        except subprocess.TimeoutExpired as late:
+            return f"{late}\n"
+        return finished.stdout + finished.stderr
 
 
 def eventually(condition: Callable[[], bool], otherwise: str, seconds: float = 90.0) -> None:

@@ -36,8 +36,8 @@ def start(sandbox: Sandbox, coredns: Path, kubeconfig: Path) -> None:
     sandbox.start("coredns", [coredns / "coredns", "-conf", corefile])
 
 
-def objects() -> list[dict[str, Any]]:
-    """The Service that pods' resolv.conf names. It selects nothing: its one endpoint is no pod."""
+def objects() -> dict[str, dict[str, Any]]:
+    """The Service that pods' resolv.conf names, by where they are created. It selects nothing: its one endpoint is no pod."""
     metadata = {"name": "kube-dns", "namespace": "kube-system"}
     ports = [
         {"name": name, "port": 53, "protocol": protocol}
@@ -57,4 +57,7 @@ def objects() -> list[dict[str, Any]]:
         "ports": ports,
         "endpoints": [{"addresses": [network.CONTROL_PLANE], "conditions": {"ready": True}}],
     }
-    return [service, endpoints]
+    return {
+        "/api/v1/namespaces/kube-system/services": service,
+        "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices": endpoints,
+    }

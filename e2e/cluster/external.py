@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,15 @@ nodes:
   - role: worker
 """
 CURRENT_IMAGE_VARIABLE = "POINTSMAN_IMAGE"
+
+
+def reaches_services() -> bool:
+    """Whether this process is in the network of KUBECONFIG's cluster: it knows the API server by its Service's name."""
+    try:
+        socket.getaddrinfo("kubernetes.default.svc.cluster.local", 443)
+    except OSError:
+        return False
+    return True
 
 
 class CurrentCluster(Cluster):
@@ -71,11 +81,18 @@ class KindCluster(Cluster):
         configuration.write_text(KIND_CONFIGURATION)
         named = os.environ.get(NODE_IMAGE_VARIABLE)
         node_image = [f"--image={named}"] if named else []
-        self._kind("create", "cluster", f"--config={configuration}", "--wait=120s", *node_image)
-        self._kind("load", "docker-image", KIND_IMAGE)
+        try:
+            self._kind("create", "cluster", f"--config={configuration}", "--wait=120s", *node_image)
+            self._kind("load", "docker-image", KIND_IMAGE)
+        except BaseException:
+            self._remove()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
         self._kind("delete", "cluster")
         self._folder.cleanup()
 

@@ -4,24 +4,21 @@ Bases come from the machine's own Debian package sources, the project's image fr
 those bases. Each lies in the user's cache under a key of everything it is made of.
 """
 
-import fcntl
 import hashlib
 import os
 import platform
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from e2e.cluster import binaries, commands, oci
-from e2e.cluster.node import PAUSE_IMAGE
+from e2e.cluster.cached import cached
+from e2e.cluster.containerd import PAUSE_IMAGE
 
 PROJECT_IMAGE = "localhost/pointsman:e2e"
 # Compressed, as a registry stores it. A larger image is an error: find out what came in.
 PROJECT_IMAGE_LIMIT_BYTES = 75_000_000
-
-KEPT_VERSIONS = 6
 
 SUITE = "bookworm"  # the Dockerfile's bases are Debian 12
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -34,8 +31,8 @@ RUNTIME_BASE = (
     "--include=python3-minimal,libpython3-stdlib,libstdc++6",
     "--customize-hook=mkdir -p $1/dev $1/etc $1/proc $1/run $1/sys && mkdir -m 1777 -p $1/tmp",
 )
-# Hosts a Python that is mounted into it, with a real engine: the libraries that both link to.
-ENGINE_HOST = ("--variant=minbase", "--include=python3,libgomp1,libnuma1,libstdc++6")
+# Hosts a Python that is mounted into it, with a real engine or a client of one: the libraries that both link to.
+ENGINE_HOST = ("--variant=minbase", "--include=curl,python3,libgomp1,libnuma1,libstdc++6")
 ENGINE_HOST_IMAGE = "localhost/engine-host:e2e"
 # Stands in for the image of Redis that the chart names.
 REDIS = (
@@ -62,7 +59,7 @@ def pause() -> oci.ImageArchive:
         config = {"Entrypoint": ["/pause"], "User": "65535:65535"}
         oci.write_archive(path, PAUSE_IMAGE, layer, architecture=_architecture(), config=config)
 
-    return oci.ImageArchive(_cached("pause", [command.parent.name], make), PAUSE_IMAGE)
+    return oci.ImageArchive(cached("pause", [command.parent.name], make, suffix=".tar"), PAUSE_IMAGE)
 
 
 def debian_base(name: str, options: Sequence[str]) -> Path:
@@ -76,7 +73,7 @@ def debian_base(name: str, options: Sequence[str]) -> Path:
                 path, f"localhost/{name}:e2e", root.read_bytes(), architecture=_architecture(), config={}
             )
 
-    return _cached(name, [SUITE, *options], make)
+    return cached(name, [SUITE, *options], make, suffix=".tar")
 
 
 def engine_host() -> oci.ImageArchive:
@@ -116,7 +113,7 @@ def project() -> oci.ImageArchive:
         _buildah("push", "--quiet", PROJECT_IMAGE, f"oci-archive:{path}:{PROJECT_IMAGE}")
 
     content = [_content_key(binaries.PROJECT), *(base.stem for base in bases.values())]
-    archive = oci.ImageArchive(_cached("pointsman", content, make), PROJECT_IMAGE)
+    archive = oci.ImageArchive(cached("pointsman", content, make, suffix=".tar"), PROJECT_IMAGE)
     if archive.size_bytes() > PROJECT_IMAGE_LIMIT_BYTES:
         raise ImageTooLargeError(
             f"the image has {archive.size_bytes()} bytes, more than {PROJECT_IMAGE_LIMIT_BYTES}"
@@ -135,32 +132,6 @@ def _content_key(folder: Path) -> str:
                 content = file.read_bytes()
                 digest.update(f"{file.relative_to(folder)}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
-
-
-def _cached(name: str, key: Sequence[str], make: Callable[[Path], None]) -> Path:
-    """A file in the user's cache, made when it is not there; of older versions the last few are kept.
-
-    Another clone, at another commit, may be about to import one of them.
-    """
-    folder = binaries.user_cache() / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
-    target = folder / f"{name}-{digest}.tar"
-    with (folder / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            started = time.monotonic()
-            unfinished = folder / f".{target.name}"
-            unfinished.unlink(missing_ok=True)
-            make(unfinished)
-            unfinished.rename(target)
-            versions = sorted(
-                folder.glob(f"{name}-????????????????.tar"), key=lambda path: path.stat().st_mtime
-            )
-            for outdated in versions[:-KEPT_VERSIONS]:
-                outdated.unlink()
-            print(f"made image {name} in {time.monotonic() - started:.0f} s", file=sys.stderr)
-    return target
 
 
 def _pip_settings() -> str:

@@ -26,6 +26,7 @@ def control_plane_users() -> dict[str, User]:
         "scheduler": User("system:kube-scheduler"),
         "kube-proxy": User("system:kube-proxy"),
         "coredns": User("coredns", ("system:masters",)),
+        "network-policies": User("network-policies", ("system:masters",)),
         "kwok": User("kwok", ("system:masters",)),
         "metrics-server": User("metrics-server", ("system:masters",)),
         "leader-worker-set": User("leader-worker-set", ("system:masters",)),

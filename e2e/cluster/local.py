@@ -1,6 +1,5 @@
 """The provider that needs nothing but this machine: a cluster in a sandbox, with fake nodes or real ones."""
 
-import concurrent.futures
 import http
 import json
 import shutil
@@ -8,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from e2e.cluster import binaries, dns, images, leader_worker_set, metrics_server, network, oci
+from e2e.cluster import (
+    binaries,
+    dns,
+    image_store,
+    images,
+    leader_worker_set,
+    metrics_server,
+    network,
+    oci,
+)
 from e2e.cluster.cluster import Cluster, search_path
 from e2e.cluster.control_plane import Binaries, ControlPlane
 from e2e.cluster.node import Node
@@ -24,16 +32,16 @@ class LocalCluster(Cluster):
 
     image = images.PROJECT_IMAGE
 
-    def __init__(self, sandbox: Sandbox, built: Binaries, nodes: int) -> None:
-        """Start every process in a sandbox; nothing is waited for but files. Raises SandboxError."""
+    def __init__(self, sandbox: Sandbox, built: Binaries, nodes: int, store: Path | None) -> None:
+        """Start a control plane, and what nodes run before it answers, with the images of `store`. Raises SandboxError."""
         addresses = [network.NodeAddress(index) for index in range(nodes)]
         network.connect(sandbox, addresses)
         self.sandbox = sandbox
         self._binaries = built
         self._nodes = {address.name: Node(sandbox, address, built.kubernetes) for address in addresses}
-        for node in self._nodes.values():
-            node.start_containerd()
         self.control_plane = ControlPlane(sandbox, built, list(self._nodes))
+        for node in self._nodes.values():
+            node.start_containerd(store)
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -85,25 +93,27 @@ class LocalCluster(Cluster):
         patch = json.dumps({"status": {"capacity": {"nvidia.com/gpu": str(gpus)}}})
         self.kubectl("patch", "node", node, "--subresource=status", "--type=merge", f"--patch={patch}")
 
-    def run_nodes(self, archives: Sequence[oci.ImageArchive]) -> None:
-        """Bring up kubelets, Services and DNS, and give every node the images. Raises SandboxError, NotReadyError."""
+    def run_nodes(self) -> None:
+        """Bring up kubelets, Services, names and policies. Raises SandboxError, NotReadyError."""
         plane = self.control_plane
-        with concurrent.futures.ThreadPoolExecutor(max_workers=len(self._nodes) + 1) as pool:
-            imports = [pool.submit(self._import_images, node, archives) for node in self._nodes.values()]
-            plane.wait_until_ready()
-            for node in self._nodes.values():
-                node.start_kubelet(plane.kubeconfig_of(node.name))
-                node.start_kube_proxy(plane.kubeconfig_of("kube-proxy"))
-            dns.start(self.sandbox, self._binaries.coredns, plane.kubeconfig_of("coredns"))
-            self.apply(*dns.objects())
-            plane.wait("the nodes are not ready", self._nodes_are_ready)
-            for finished in imports:
-                finished.result()
+        # Kubelets ask again and again, at growing intervals: better not before somebody answers.
+        plane.wait("the API server does not listen", plane.listens)
+        for node in self._nodes.values():
+            node.start_kubelet(plane.kubeconfig_of(node.name))
+            node.start_kube_proxy(plane.kubeconfig_of("kube-proxy"))
+        dns.start(self.sandbox, self._binaries.coredns, plane.kubeconfig_of("coredns"))
+        plane.wait_until_ready()
+        for path, created in dns.objects().items():
+            plane.create(path, created)
+        plane.wait("the nodes are not ready", self._nodes_are_ready)
+        for node in self._nodes.values():
+            command, kubeconfig = self._binaries.network_policies, plane.kubeconfig_of("network-policies")
+            node.start_network_policies(command, kubeconfig)
 
     def import_image(self, archive: oci.ImageArchive) -> None:
         """Give an image to every node. Raises CommandError."""
         for node in self._nodes.values():
-            node.import_image(archive.path)
+            node.containerd.import_image(archive.path)
 
     def kill_node(self, name: str) -> None:
         self._nodes[name].kill()
@@ -124,11 +134,6 @@ class LocalCluster(Cluster):
         for node in self._nodes.values():
             if node.folders.pod_logs.is_dir():
                 shutil.copytree(node.folders.pod_logs, folder / node.name, dirs_exist_ok=True)
-
-    def _import_images(self, node: Node, archives: Sequence[oci.ImageArchive]) -> None:
-        self.control_plane.wait(f"containerd of {node.name} does not answer", node.containerd_answers)
-        for archive in archives:
-            node.import_image(archive.path)
 
     def _nodes_are_ready(self) -> bool:
         status, body = self.control_plane.get("/api/v1/nodes")
@@ -152,29 +157,33 @@ def build(kubernetes: str) -> Binaries:
         etcd=binaries.build("etcd"),
         kwok=binaries.build("kwok"),
         coredns=binaries.build("coredns"),
+        network_policies=binaries.build("network-policies"),
         helm=binaries.build("helm-4"),
     )
 
 
 def start_control_plane(kubernetes: str, *, parent: Path = CLUSTERS) -> LocalCluster:
     """A control plane without nodes, ready. Raises SandboxError, NotReadyError, CommandError."""
-    return _start(kubernetes, parent, nodes=0, archives=())
+    return _start(kubernetes, parent, nodes=0, store=None)
 
 
 def start_cluster(kubernetes: str, *, nodes: int = 2, parent: Path = CLUSTERS) -> LocalCluster:
     """Real nodes with the project's image, Services and DNS, ready. Raises as above, and ImageTooLargeError."""
-    return _start(kubernetes, parent, nodes=nodes, archives=(images.pause(), images.project()))
+    return _start(kubernetes, parent, nodes=nodes, store=store())
 
 
-def _start(
-    kubernetes: str, parent: Path, *, nodes: int, archives: Sequence[oci.ImageArchive]
-) -> LocalCluster:
+def store() -> Path:
+    """What every node has of images from the beginning. Raises CommandError, SandboxError, ImageTooLargeError."""
+    return image_store.prepared([images.pause(), images.project()])
+
+
+def _start(kubernetes: str, parent: Path, *, nodes: int, store: Path | None) -> LocalCluster:
     built = build(kubernetes)
     sandbox = Sandbox(parent)
     try:
-        cluster = LocalCluster(sandbox, built, nodes)
+        cluster = LocalCluster(sandbox, built, nodes, store)
         if nodes:
-            cluster.run_nodes(archives)
+            cluster.run_nodes()
         else:
             cluster.control_plane.wait_until_ready()
     except BaseException:

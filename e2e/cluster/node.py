@@ -1,4 +1,5 @@
-"""A node with real containers: containerd, kubelet and kube-proxy in a network namespace of their own.
+"""A node with real containers: containerd, kubelet, kube-proxy and who enforces policies, in a network namespace
+of their own.
 
 Debian's containerd, runc and CNI plugins run it; their folders, sockets and cgroups are the node's own, so that two nodes
 of one cluster, and those of another cluster, and whatever the machine itself runs, never meet.
@@ -8,28 +9,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster import network, watchdog
+from e2e.cluster import image_store, network, watchdog
+from e2e.cluster.containerd import Containerd, Folders
 from e2e.cluster.sandbox import Sandbox
 
-CNI_PLUGINS = Path("/usr/lib/cni")
 PODS_WEIGHT = 16
-PAUSE_IMAGE = "localhost/pause:e2e"
 
 
 @dataclass(frozen=True, slots=True)
-class NodeFolders:
-    """Where a node keeps what it writes: the state of containers in memory, the rest in the sandbox's folder."""
-
-    disk: Path
-    memory: Path
-
-    @property
-    def socket(self) -> Path:
-        return self.memory / "containerd.sock"
-
-    @property
-    def image_store(self) -> Path:
-        return self.disk / "containerd"
+class NodeFolders(Folders):
+    """Where a node keeps what it writes."""
 
     @property
     def kubelet(self) -> Path:
@@ -54,15 +43,14 @@ class Node:
         self._make_cgroups()
         self._sandbox.run(["mkdir", "--parents", self.folders.disk / "kubelet", self.folders.kubelet])
         self._sandbox.run(["mount", "--bind", self.folders.disk / "kubelet", self.folders.kubelet])
-        self._write("containerd.toml", containerd_configuration(self.folders))
+        self.containerd = Containerd(sandbox, f"{self.name}-containerd", self.folders, self.name)
         self._write("cni/10-bridge.conflist", json.dumps(cni_configuration(address)))
 
-    def start_containerd(self) -> None:
-        self._sandbox.start(
-            f"{self.name}-containerd",
-            ["containerd", f"--config={self.folders.disk / 'containerd.toml'}"],
-            node=self.name,
-        )
+    def start_containerd(self, store: Path | None) -> None:
+        """Start it with the images of a store that was prepared, or with none."""
+        if store is not None:
+            image_store.link(store, self.folders.image_store)
+        self.containerd.start()
 
     def start_kubelet(self, kubeconfig: Path) -> None:
         configuration = self._write(
@@ -93,6 +81,20 @@ class Node:
             node=self.name,
         )
 
+    def start_network_policies(self, command: Path, kubeconfig: Path) -> None:
+        """Enforce NetworkPolicies on the node's pods; the API server must know the node."""
+        self._sandbox.start(
+            f"{self.name}-network-policies",
+            [
+                command / "network-policies",
+                f"--kubeconfig={kubeconfig}",
+                f"--node={self.name}",
+                f"--services={network.SERVICES}",
+            ],
+            node=self.name,
+            restart=True,  # it ends when another changes the same tables at the same moment
+        )
+
     def kill(self) -> None:
         """End kubelet and containerd at once, as a crash would."""
         for component in ("kubelet", "containerd"):
@@ -102,16 +104,6 @@ class Node:
         """Start again what `kill` ended."""
         for component in ("containerd", "kubelet"):
             self._sandbox.start_again(f"{self.name}-{component}")
-
-    def containerd_answers(self) -> bool:
-        return self._sandbox.run(self._ctr("version"), check=False).returncode == 0
-
-    def import_image(self, archive: Path) -> None:
-        """Import an OCI archive into the node's image store. Raises SandboxError."""
-        self._sandbox.run(self._ctr("--namespace=k8s.io", "images", "import", str(archive)), timeout=300)
-
-    def _ctr(self, *arguments: str) -> list[str]:
-        return ["ctr", f"--address={self.folders.socket}", *arguments]
 
     def _write(self, name: str, text: str) -> Path:
         path = self.folders.disk / name
@@ -152,33 +144,6 @@ def _copy_cpuset(group: Path) -> None:
     for name in ("cpuset.cpus", "cpuset.mems"):
         if (group / name).exists():
             (group / name).write_text((group.parent / name).read_text())
-
-
-def containerd_configuration(folders: NodeFolders) -> str:
-    return f"""\
-version = 2
-root = "{folders.image_store}"
-state = "{folders.memory}/containerd"
-oom_score = 0
-
-[grpc]
-  address = "{folders.socket}"
-
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{PAUSE_IMAGE}"
-  # Without CAP_SYS_RESOURCE no container may be protected from the OOM killer better than its parent is.
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{CNI_PLUGINS}"
-    conf_dir = "{folders.disk}/cni"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
-    default_runtime_name = "runc"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        SystemdCgroup = false
-"""
 
 
 def cni_configuration(address: network.NodeAddress) -> dict[str, object]:

@@ -14,13 +14,20 @@ import pytest
 
 from e2e.cluster import binaries, helm, leader_worker_set, local, metrics_server, requirements
 from e2e.cluster.cluster import Cluster
-from e2e.cluster.external import CurrentCluster, KindCluster
+from e2e.cluster.external import CurrentCluster, KindCluster, reaches_services
 from e2e.cluster.local import LocalCluster
 from e2e.cluster.namespace import Namespace
 
-START_AND_TEST_SECONDS = 300
+START_AND_TEST_SECONDS = {"local": 300, "kind": 900, "current": 300}
+NAMESPACE_LENGTH = 50  # of 63: a few random characters follow
+FOLDER_LENGTH = 200
 VERSION = pytest.StashKey[str]()
-PROVIDERS_BY_MARKER = {"local_cluster": ["local"], "kills_nodes": ["local", "kind"]}
+PROVIDERS_BY_MARKER = {
+    "local_cluster": ["local"],
+    "kills_nodes": ["local", "kind"],
+    "enforces_policies": ["local", "kind"],
+    "asks_services": ["local", "current"],
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,12 +52,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     provider = config.getoption("--cluster")
+    outside = provider == "current" and not reaches_services()
     for item in items:
         if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(START_AND_TEST_SECONDS))
+            item.add_marker(pytest.mark.timeout(START_AND_TEST_SECONDS[provider]))
         for marker, providers in PROVIDERS_BY_MARKER.items():
             if item.get_closest_marker(marker) and provider not in providers:
                 item.add_marker(pytest.mark.skip(reason=f"needs --cluster {' or '.join(providers)}"))
+        if outside and item.get_closest_marker("asks_services"):
+            item.add_marker(
+                pytest.mark.skip(reason="this machine does not know the cluster's Services by name")
+            )
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +123,7 @@ def leader_worker_sets(cluster: Cluster) -> None:
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """A namespace of the test's own."""
-    with Namespace(cluster, _name_of(request.node)) as fresh:
+    with Namespace(cluster, _name_of(request.node, NAMESPACE_LENGTH)) as fresh:
         yield fresh
 
 
@@ -122,7 +134,7 @@ def pytest_runtest_makereport(
     report = yield
     # Before any fixture is torn down: what failed is still there to be looked at.
     if report.failed and call.when in {"setup", "call"} and isinstance(item, pytest.Function):
-        folder: Path = item.config.getoption("--artefacts") / _name_of(item)
+        folder: Path = item.config.getoption("--artefacts") / _name_of(item, FOLDER_LENGTH)
         for name, value in item.funcargs.items():
             if isinstance(value, Cluster):
                 value.collect(folder / name)
@@ -156,6 +168,6 @@ def built_or_skip(folder: str) -> Path:
     return found
 
 
-def _name_of(item: pytest.Item) -> str:
+def _name_of(item: pytest.Item, length: int) -> str:
     """A test's name as Kubernetes and file systems take it."""
-    return re.sub(r"[^a-z0-9]+", "-", item.name.lower().removeprefix("test_")).strip("-")[:50].strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", item.name.lower().removeprefix("test_")).strip("-")[:length].strip("-")

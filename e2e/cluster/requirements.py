@@ -6,13 +6,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from e2e.cluster.node import CNI_PLUGINS
+from e2e.cluster.containerd import CNI_PLUGINS
 
 PACKAGES = Path(__file__).with_name("packages.txt")
 
-# Command -> where it comes from. Debian's packages are listed in packages.txt.
-CONTROL_PLANE_COMMANDS = ("go", "ip", "nsenter", "openssl", "setpriv", "sysctl", "unshare")
-NODE_COMMANDS = ("buildah", "containerd", "ctr", "mmdebstrap", "nft", "runc")
+GO_HINT = "go is not installed: Kubernetes is built from its modules (any Go from 1.21 on fetches the one they name)"
+# Debian's packages, as packages.txt lists them, have these.
+CONTROL_PLANE_COMMANDS = ("ip", "nsenter", "openssl", "setpriv", "sysctl", "unshare")
+NODE_COMMANDS = ("buildah", "containerd", "ctr", "ipset", "iptables", "mmdebstrap", "nft", "runc")
 
 # A trial of everything that a sandbox does to the kernel, in namespaces of its own that end with it.
 SANDBOX_TRIAL = (
@@ -22,7 +23,8 @@ SANDBOX_TRIAL = (
 NODE_TRIAL = (
     "mkdir /run/lower /run/upper /run/work /run/merged && "
     "mount -t overlay -o lowerdir=/run/lower,upperdir=/run/upper,workdir=/run/work overlay /run/merged && "
-    "nft add table ip trial && nft add chain ip trial nat '{ type nat hook prerouting priority 0; }'"
+    "nft add table ip trial && nft add chain ip trial nat '{ type nat hook prerouting priority 0; }' && "
+    "ipset create trial hash:ip && iptables -A FORWARD -m set --match-set trial src -m comment --comment trial -j DROP"
 )
 
 
@@ -37,7 +39,11 @@ def missing(*, nodes: bool) -> list[str]:
     if nodes and not CNI_PLUGINS.is_dir():
         reasons.append(f"there are no CNI plugins in {CNI_PLUGINS}")
     if reasons:
-        return [*reasons, "on Debian, `make cluster-packages` installs what can be installed"]
+        reasons.append("on Debian, `make cluster-packages` installs that")
+    if shutil.which("go") is None:
+        reasons.append(GO_HINT)
+    if reasons:
+        return reasons
     trial = f"{SANDBOX_TRIAL} && {NODE_TRIAL}" if nodes else SANDBOX_TRIAL
     finished = subprocess.run(
         ["unshare", "--mount", "--pid", "--net", "--ipc", "--fork", "--mount-proc", "sh", "-c", trial],

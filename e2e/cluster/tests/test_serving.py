@@ -129,7 +129,7 @@ def mixed(namespace: Namespace) -> Deployed:
     return Deployed(namespace, engines, home=nodes[1])
 
 
-@pytest.mark.local_cluster
+@pytest.mark.asks_services
 def test_curl_and_the_openai_client_get_answers_by_the_services_name(mixed: Deployed) -> None:
     name = f"router.{mixed.namespace.name}.svc.cluster.local"
     cluster = mixed.namespace.cluster

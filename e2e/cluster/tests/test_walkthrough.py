@@ -21,6 +21,7 @@ def clean(cluster: Cluster) -> Iterator[Cluster]:
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
 
 
+@pytest.mark.asks_services
 @pytest.mark.timeout(1200)
 def test_the_walkthrough_works(clean: Cluster, image_values: dict[str, Any], tmp_path: Path) -> None:
     values = {**image_values, "router": {"config": {"open_access": {"may_explain": True}}}}

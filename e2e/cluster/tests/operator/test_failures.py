@@ -16,6 +16,8 @@ from e2e.cluster.load import Fate
 from e2e.cluster.local import LocalCluster
 from e2e.cluster.released import JSON, RATE, Released, pool, released, simulated
 
+pytestmark = pytest.mark.asks_services
+
 RUNNING = """
 import urllib.request
 lines = urllib.request.urlopen("http://127.0.0.1:8000/metrics").read().decode().splitlines()
