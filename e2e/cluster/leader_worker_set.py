@@ -12,6 +12,7 @@ from e2e.cluster.certificates import Certificate
 from e2e.cluster.control_plane import ControlPlane
 
 FOLDER = "leader-worker-set"
+RESOURCE = "leaderworkersets.leaderworkerset.x-k8s.io"
 PORT = 9443
 NAMESPACE = "lws-system"
 """Where it keeps what is its own."""

@@ -84,6 +84,10 @@ class LocalCluster(Cluster):
         if self.sandbox.is_running(leader_worker_set.FOLDER):
             return
         self.apply(*leader_worker_set.definitions())
+        # The controller ends where its kind is not served yet.
+        self.control_plane.wait(
+            "LeaderWorkerSets are not served", lambda: self.serves(leader_worker_set.RESOURCE)
+        )
         self.kubectl("create", "namespace", leader_worker_set.NAMESPACE)
         certificate = leader_worker_set.start(self.control_plane, built)
         self.apply(*leader_worker_set.webhooks(built, certificate.certificate.read_bytes()))

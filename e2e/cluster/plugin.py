@@ -116,7 +116,7 @@ def leader_worker_sets(cluster: Cluster) -> None:
     """Instances may span nodes."""
     if isinstance(cluster, LocalCluster):
         cluster.serve_leader_worker_sets(built_or_skip(leader_worker_set.FOLDER))
-    if not cluster.serves("leaderworkersets.leaderworkerset.x-k8s.io"):
+    elif not cluster.serves(leader_worker_set.RESOURCE):
         pytest.skip("this cluster has no LeaderWorkerSet")
 
 

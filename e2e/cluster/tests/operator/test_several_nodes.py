@@ -6,11 +6,11 @@ from functools import partial
 import pytest
 
 from e2e.cluster.cluster import Cluster, eventually
+from e2e.cluster.leader_worker_set import RESOURCE
 from e2e.cluster.released import JSON, Released, pool, released, simulated
 
 pytestmark = [pytest.mark.usefixtures("leader_worker_sets"), pytest.mark.long, pytest.mark.timeout(900)]
 
-SETS = "leaderworkersets.leaderworkerset.x-k8s.io"
 # Accelerators would see to it; there are none here.
 ON_NODES_APART: JSON = {
     "spec": {
@@ -47,7 +47,7 @@ def service(
 
 def sets(service: Released) -> list[JSON]:
     """Those that stay."""
-    found = service.namespace.get(SETS)["items"]
+    found = service.namespace.get(RESOURCE)["items"]
     return [each for each in found if "deletionTimestamp" not in each["metadata"]]
 
 
@@ -79,7 +79,7 @@ def test_an_instance_over_two_nodes_lives_like_any_other(service: Released) -> N
     (container,) = last["spec"]["leaderWorkerTemplate"]["leaderTemplate"]["spec"]["containers"]
     assert "--seed=7" in container["args"]
     service.namespace.kubectl("delete", "msvc", "tiny", "--timeout=120s", timeout=130)
-    eventually(lambda: not service.namespace.get(SETS)["items"], "the set stays")
+    eventually(lambda: not service.namespace.get(RESOURCE)["items"], "the set stays")
     eventually(lambda: not pods_of(service, last["metadata"]["name"]), "its pods stay")
 
 
