@@ -6,7 +6,7 @@ STAMP   := $(VENV)/.pointsman-installed
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay bench-simulator fuzz crds manifests lock cluster \
+.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay bench-simulator bench-live-vllm fuzz crds manifests lock cluster \
         bench-operator cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm test-parity
 
 help: ## this list
@@ -47,6 +47,10 @@ bench-replay: $(STAMP) ## a trace on 4 prefill + 4 decode and on 8 mixed instanc
 
 bench-simulator: $(STAMP) ## the simulator's speed and memory from outside, and Dynamo's replay beside it (ARGS=--help)
 	PYTHONPATH=bench $(BIN)/python -m simulator $(ARGS)
+
+bench-live-vllm: $(STAMP) ## a real vLLM profiled, loaded, and simulated with its profile (ARGS=--help)
+	-@$(MAKE) --no-print-directory vllm-environment
+	PYTHONPATH=bench:e2e/vllm $(BIN)/python -m live_vllm $(ARGS)
 
 # Hours on two cores; what has run is remembered in build/decisions.
 bench-decisions: $(STAMP) ## experiments on decisions: papers, capacity, peers, queue orders (DATA=DIR, EXPERIMENTS=...)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pointsman.profiling.measure import shared_iteration
+from pointsman.profiling.measure import Streams, shared_iteration
 from pointsman.profiling.probe import Seen
 
 
@@ -10,26 +10,53 @@ def stream(*tokens_s: float, prompt: int = 100) -> Seen:
     return Seen(prompt, 0.0, tokens_s)
 
 
+def every(gap_s: float, *, since: float, tokens: int) -> tuple[float, ...]:
+    return tuple(since + gap_s * place for place in range(tokens))
+
+
+def test_gaps_count_while_all_streams_run() -> None:
+    """The first stream's answer begins beside the second's prompt: its gaps of then are no decode iterations."""
+    early = stream(*every(5.0, since=0, tokens=7), *every(1.0, since=31, tokens=8))
+    streams = Streams([early, stream(*every(1.0, since=30, tokens=12))])
+    assert streams.gap_s == 1.0
+    assert streams.together_s == (30, 38)
+    assert streams.head_start == 7
+    assert streams.context == pytest.approx(100 + (11 + 5) / 2)
+
+
+def test_streams_that_never_ran_together_tell_nothing() -> None:
+    streams = Streams([stream(*every(1.0, since=0, tokens=9)), stream(*every(1.0, since=7, tokens=9))])
+    assert streams.gap_s is None
+    assert streams.head_start == 8
+
+
 @pytest.mark.parametrize(
-    ("streams", "end_s", "expected"),
+    ("streams", "sent_s", "first_s", "expected"),
     [
-        pytest.param(
-            [stream(1, 2, 5, 6)], 5.1, (3, 102), id="the gap that ends with the prompt's first token"
-        ),
+        pytest.param([stream(1, 2, 5, 6, 7)], 1.5, 6.5, (3, 102), id="the longest gap meanwhile"),
+        pytest.param([stream(0, 4, 5, 7, 8)], 4.5, 7.5, (2, 103), id="a longer one before is not its own"),
+        pytest.param([stream(1, 2, 5, 9)], 2.5, 6.0, (3, 102), id="nor is one that goes on behind its token"),
         pytest.param(
             [stream(1, 2, 5, 6), stream(1.1, 2.1, 4.9, 6), stream(1, 2, 5.3, 6)],
-            5.0,
+            2.0,
+            5.5,
             (3, 102),
             id="the median of all streams",
         ),
         pytest.param(
-            [stream(0, 1, 2, 5, 6, prompt=10), stream(2, 5, 6, prompt=30)], 5.0, (3, 22), id="mean context"
+            [stream(0, 1, 2, 5, 6, prompt=10), stream(2, 5, 6, prompt=30)],
+            2.5,
+            5.5,
+            (3, 22),
+            id="mean context",
         ),
-        pytest.param([stream(1, 2, 5, 6), stream(5, 6, 7)], 5.0, None, id="a stream that had not begun"),
-        pytest.param([stream(1, 2, 5, 6), stream(1, 2, 5)], 5.0, None, id="a stream that was at its end"),
+        pytest.param([stream(1, 2, 5, 6), stream(5, 6, 7)], 2.5, 5.5, None, id="a stream that had not begun"),
+        pytest.param([stream(1, 2, 5, 6), stream(1, 2, 5)], 2.5, 5.5, None, id="a stream that had ended"),
+        pytest.param([stream(1, 2, 5, 6)], 2.5, 4.5, None, id="no token meanwhile"),
     ],
 )
 def test_the_iteration_that_a_prompt_shared(
-    streams: list[Seen], end_s: float, expected: tuple[float, float] | None
+    streams: list[Seen], sent_s: float, first_s: float, expected: tuple[float, float] | None
 ) -> None:
-    assert shared_iteration(streams, end_s) == (pytest.approx(expected) if expected else None)
+    found = shared_iteration(streams, Seen(50, sent_s, (first_s,)))
+    assert found == (pytest.approx(expected) if expected else None)

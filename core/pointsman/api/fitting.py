@@ -113,6 +113,10 @@ TOKEN_KNEES = (0, 2, 4, 8, 16, 32, 64, 128, 192, 256, 384, 512, 1024, 2048, 4096
 """Where an iteration's time may bend in the tokens of both phases together."""
 
 
+FEWER_KNEES = ((0,), (0, 64), (0, 32, 128), (0, 16, 64, 256))
+"""For points too few to bend everywhere."""
+
+
 def fit_jointly(points: Sequence[Point], token_knees: Sequence[int] = TOKEN_KNEES) -> IterationCost:
     """The cost that fits points of all phases at once.
 
@@ -140,6 +144,32 @@ def fit_jointly(points: Sequence[Point], token_knees: Sequence[int] = TOKEN_KNEE
         tn_ps=tn,
         token_slopes=tuple(slopes) if any(slope.each_ps for slope in slopes) else (),
     )
+
+
+def joint_errors(
+    points: Sequence[Point], knees: Callable[[Sequence[Point]], Sequence[int]], folds: int = 5
+) -> list[tuple[Point, float]]:
+    """Each point with the relative error of a joint fit to the other folds, its knees chosen from these alone. Every phase
+    is spread over all folds. Raises FitError.
+    """
+    spread = sorted(points, key=lambda point: point.phase)
+    found = []
+    for fold in range(folds):
+        others = [point for place, point in enumerate(spread) if place % folds != fold]
+        cost = fit_jointly(others, knees(others))
+        found += [(point, relative_error(cost, point)) for point in spread[fold::folds]]
+    return found
+
+
+def best_token_knees(points: Sequence[Point]) -> Sequence[int]:
+    """Of a few sets, the one with the least mean square of relative errors of points left out. Raises FitError."""
+
+    def mean_square(knees: Sequence[int]) -> float:
+        errors = [error for _, error in joint_errors(points, lambda _: knees)]
+        return round(sum(error * error for error in errors) / len(errors), 6)
+
+    # min keeps the first of equals, and fewer knees come first.
+    return min((*FEWER_KNEES, TOKEN_KNEES), key=mean_square)
 
 
 def _joint_row(point: Point, token_knees: Sequence[int]) -> list[float]:

@@ -10,11 +10,12 @@ from pointsman.api.fitting import (
     Knees,
     Point,
     RelativeErrors,
+    best_token_knees,
     errors_by_phase,
     fit,
     fit_jointly,
+    joint_errors,
     left_out_errors,
-    relative_error,
     summarise,
 )
 from pointsman.api.profile import CostFile, EngineProfileFile, ErrorFile, ProvenanceFile
@@ -24,8 +25,8 @@ from pointsman.profiling.estimate import Estimator
 FITTED, UNSEEN = 1, 2
 """Seeds of the points that are fitted, and of those that the fit does not see."""
 OF_EACH_PHASE = 400
-LEAST_OF_A_PHASE = 4
-"""One of them left out, three are there to be fitted to."""
+LEAST_OF_A_PHASE = 5
+"""A fifth left out, and of the rest a fifth again, three are there to be fitted to."""
 METHOD = (
     "non-negative least squares on relative errors over the form of pointsman.core.perf.IterationCost, all phases at "
     "once; coefficients rounded to picoseconds; errors are of as many points drawn anew, which the fit did not see"
@@ -101,9 +102,12 @@ def fitted_profile(
             f"{LEAST_OF_A_PHASE}, a fit of each phase by itself none"
         )
     if mixed:
-        cost = fit_jointly(points)
-        errors = folded_errors(points)
-        method = "all phases at once; errors are of fifths of the points left out in turn"
+        cost = fit_jointly(points, best_token_knees(points))
+        errors = left_out_jointly(points)
+        method = (
+            "all phases at once, the knees of what tokens cost chosen by left-out error; errors are of fifths of the "
+            "points left out in turn, choice of knees included"
+        )
     else:
         knees = knees_within(points)
         cost = fit(points, knees)
@@ -142,14 +146,11 @@ def knees_within(points: Sequence[Point]) -> Knees:
     return Knees(between(prefill, 64), between(decode, 4))
 
 
-def folded_errors(points: Sequence[Point], folds: int = 5) -> dict[str, RelativeErrors]:
-    """By phase, of points predicted by a joint fit to the other folds; each phase is spread over all of them."""
+def left_out_jointly(points: Sequence[Point]) -> dict[str, RelativeErrors]:
+    """By phase, how well points are predicted by a joint fit to the others, choice of knees included. Raises FitError."""
     errors: dict[str, list[float]] = {}
-    spread = sorted(points, key=lambda point: point.phase)
-    for fold in range(folds):
-        cost = fit_jointly([point for place, point in enumerate(spread) if place % folds != fold])
-        for point in spread[fold::folds]:
-            errors.setdefault(point.phase, []).append(relative_error(cost, point))
+    for point, error in joint_errors(points, best_token_knees):
+        errors.setdefault(point.phase, []).append(error)
     return {phase: summarise(values) for phase, values in errors.items()}
 
 

@@ -3,10 +3,11 @@
 Three things are asked. A prompt alone tells what its prefill takes: by the engine's own account where its `/metrics`
 give one (vLLM's do), else the time to the first token, which holds what HTTP and tokenising take as well. Streams that
 run together tell what an iteration of so many sequences takes: the median gap between their tokens. Prompts that come
-while streams run tell what an iteration of both takes: the gap of the streams that ends when the prompt's first token
-comes. Prompts are new each time, so that no prefix is cached.
+while streams run tell what an iteration of both takes: the longest gap of the streams meanwhile. Prompts are new each
+time, so that no prefix is cached.
 """
 
+from bisect import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,6 +24,10 @@ DEFAULT_CONTEXTS = (64, 512)
 DEFAULT_JOINING = (32, 128, 512, 1024)
 JOINING_A_RUN = 4
 """Prompts that come while the same streams run, one after the other."""
+LEAST_GAPS = 4
+"""Of each stream, while all run."""
+MOST_LONGER = 16
+"""Times the answers that were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +52,33 @@ class Streams:
     seen: list[Seen]
 
     @property
-    def gap_s(self) -> float:
-        gaps_s = [later - earlier for one in self.seen for earlier, later in pairwise(one.tokens_s)]
-        if not any(gaps_s):
-            raise EndpointError("answers came in one piece: gaps between tokens cannot be seen")
-        return median(gaps_s)
-
-    @property
     def together_s(self) -> tuple[float, float]:
         """From the last stream's first token to the first stream's last, after the run's start."""
         return max(one.tokens_s[0] for one in self.seen), min(one.tokens_s[-1] for one in self.seen)
 
     @property
-    def prompt_tokens(self) -> float:
-        return fmean(one.prompt_tokens for one in self.seen)
+    def gap_s(self) -> float | None:
+        """The median gap while all ran. None: they never did, or too shortly to tell."""
+        start_s, end_s = self.together_s
+        gaps_s = [
+            later - earlier
+            for one in self.seen
+            for earlier, later in pairwise(one.tokens_s)
+            if start_s <= earlier and later <= end_s
+        ]
+        return median(gaps_s) if len(gaps_s) >= LEAST_GAPS * len(self.seen) else None
+
+    @property
+    def context(self) -> float:
+        """Tokens that each held on average in the middle of the time in which all ran."""
+        middle_s = fmean(self.together_s)
+        return fmean(one.prompt_tokens + bisect(one.tokens_s, middle_s) for one in self.seen)
+
+    @property
+    def head_start(self) -> int:
+        """Tokens that the first of them had when the last began."""
+        start_s, _ = self.together_s
+        return max(bisect(one.tokens_s, start_s) for one in self.seen)
 
 
 async def measure(target: Target, grid: Grid, tell: Callable[[str], None]) -> list[Measured]:
@@ -72,11 +90,16 @@ async def measure(target: Target, grid: Grid, tell: Callable[[str], None]) -> li
         together: dict[int, Streams] = {}
         for context in grid.contexts:
             for batch in grid.batches:
-                streams = [await _streams(probe, grid, batch, context) for _ in range(grid.repeats)]
+                streams = await _together(probe, grid, batch, context)
                 together.setdefault(batch, streams[-1])
-                # The median gap is that of the middle of the answers.
-                held = round(streams[0].prompt_tokens) + grid.output_tokens // 2
-                points.append(Measured(0, 0, 0, batch, held, median(one.gap_s for one in streams) * 1e3))
+                gaps_s = [one.gap_s for one in streams if one.gap_s is not None]
+                if not gaps_s:
+                    tell(f"{batch} streams never ran together: --output-tokens is too small")
+                    continue
+                if not any(gaps_s):
+                    raise EndpointError("answers came in one piece: gaps between tokens cannot be seen")
+                held = round(fmean(one.context for one in streams))
+                points.append(Measured(0, 0, 0, batch, held, median(gaps_s) * 1e3))
                 tell(f"decode of {batch} sequences of {held} tokens: {points[-1].time_ms:.2f} ms")
         for batch in grid.batches[1::2]:
             for tokens in grid.joining:
@@ -102,8 +125,16 @@ async def _prefills(probe: Probe, grid: Grid, tell: Callable[[str], None]) -> li
     return points
 
 
-async def _streams(probe: Probe, grid: Grid, batch: int, context: int) -> Streams:
-    return Streams(await probe.play([TraceRequest(0.0, context, grid.output_tokens)] * batch))
+async def _together(probe: Probe, grid: Grid, batch: int, context: int) -> list[Streams]:
+    """As often as asked. Answers are longer where the first would be over before the last prompt is computed."""
+    tokens, found = grid.output_tokens, list[Streams]()
+    for _ in range(grid.repeats):
+        streams = Streams(await probe.play([TraceRequest(0.0, context, tokens)] * batch))
+        tokens = max(tokens, grid.output_tokens + min(streams.head_start, grid.output_tokens * MOST_LONGER))
+        if streams.gap_s is None:
+            streams = Streams(await probe.play([TraceRequest(0.0, context, tokens)] * batch))
+        found.append(streams)
+    return found
 
 
 async def _mixed(
@@ -121,9 +152,7 @@ async def _mixed(
         seen = await probe.play([*streams, *joining])
         asked = seen[-1].prompt_tokens
         found += [
-            shared
-            for one in seen[batch:]
-            if (shared := shared_iteration(seen[:batch], one.tokens_s[0])) is not None
+            shared for one in seen[batch:] if (shared := shared_iteration(seen[:batch], one)) is not None
         ]
     if not found:
         tell(f"no prompt of {tokens} tokens came while {batch} streams ran: --output-tokens is too small")
@@ -133,15 +162,25 @@ async def _mixed(
     return [Measured(asked, 0, 1, batch, round(held), gap_s * 1e3)]
 
 
-def shared_iteration(streams: Sequence[Seen], end_s: float) -> tuple[float, float] | None:
-    """What streams saw of the iteration that ended then: the median gap that ends nearest, in seconds, and the mean
-    context. None where one of them did not run yet or any more.
+def shared_iteration(streams: Sequence[Seen], joined: Seen) -> tuple[float, float] | None:
+    """What streams saw of the iteration that computed a prompt: the median of the longest gaps that ended between its
+    sending and its first token, in seconds, and the mean context. None where one of them did not run all that time.
+
+    Its first token is no sign of the moment: it takes longer through the server than those of running streams.
     """
+    start_s, end_s = joined.sent_s, joined.tokens_s[0]
     gaps_s, held = [], []
     for one in streams:
-        place = min(range(len(one.tokens_s)), key=lambda number: abs(one.tokens_s[number] - end_s))
-        if not 0 < place < len(one.tokens_s) - 1:
+        if one.tokens_s[0] > start_s or one.tokens_s[-1] < end_s:
             return None
-        gaps_s.append(one.tokens_s[place] - one.tokens_s[place - 1])
-        held.append(one.prompt_tokens + place)
+        gaps = [
+            (later - earlier, one.prompt_tokens + place)
+            for place, (earlier, later) in enumerate(pairwise(one.tokens_s), start=1)
+            if start_s < later <= end_s
+        ]
+        if not gaps:
+            return None
+        gap_s, context = max(gaps)
+        gaps_s.append(gap_s)
+        held.append(context)
     return median(gaps_s), fmean(held)

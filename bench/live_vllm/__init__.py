@@ -1,0 +1,1 @@
+"""How well the simulator tells the latencies of a real vLLM that was profiled from outside."""
