@@ -119,7 +119,7 @@ def released(
                 **images,
                 "operator": {"replicas": operators, "resources": SMALL},
                 "router": {
-                    "config": {"health": {"interval_s": 0.5}},
+                    "config": {"health": {"interval_s": 0.5}, "open_access": {"may_explain": True}},
                     "drain": {"delaySeconds": 2, "graceSeconds": 5},
                     "resources": SMALL,
                 },
