@@ -4,6 +4,7 @@ DIR holds traces/, lengths/ and profiles/, as described in the README files besi
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ def main() -> None:
             f"--data {arguments.data}: no {' and no '.join(f'{name}/' for name in missing)} there; give the folder that has "
             "them, as in make bench-decisions DATA=../shared/data"
         )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its processes would go on without it
     given = Given(arguments.data, arguments.jobs, arguments.seeds, arguments.only)
     try:
         EXPERIMENTS[arguments.experiment](given)

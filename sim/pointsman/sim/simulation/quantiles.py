@@ -84,7 +84,11 @@ class PsHistogram:
 
     @property
     def mean_s(self) -> float:
-        return self.sum_ps / self.count / PS_PER_S if self.count else 0.0
+        if not self.count:
+            return 0.0
+        # Sums beyond 2^53 are rounded before they are divided where this is compiled, and after that in Python.
+        whole, rest = divmod(self.sum_ps, self.count)
+        return (whole + rest / self.count) / PS_PER_S
 
     @property
     def max_s(self) -> float:
