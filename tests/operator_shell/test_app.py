@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -227,8 +228,53 @@ async def test_routers_are_asked_what_they_have_loaded(fake: FakeKube) -> None:
             await until(lambda: router_ready() == "False")
             generation = 1
             await until(lambda: router_ready() == "True")
+            await asyncio.sleep(1.0)
+        # Who leads next has asked before it says anything: no condition is Unknown for a moment.
+        before = len(fake.writes())
+        async with operator(fake, "two") as two:
+            await until(lambda: two.port is not None)
+            while "pointsman_operator_leader 1.0" not in (await answer(two, "/metrics"))[1]:
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(1.0)
+        assert {request.path.rsplit("/", 1)[-1] for request in fake.writes()[before:]} == {"lease"}
     finally:
         await runner.cleanup()
+
+
+async def test_that_no_router_is_there_is_said_at_once(fake: FakeKube) -> None:
+    fake.storage.create(MODEL_SERVICES.path(), model_service())
+
+    def reason() -> str:
+        status = fake.storage.get(MODEL_SERVICES.path(), "ns", "demo").get("status", {})
+        return str({each["type"]: each["reason"] for each in status.get("conditions", ())}.get("RouterReady"))
+
+    async with operator(fake):
+        await until(lambda: reason() == "NoRouter")
+
+
+async def test_a_watch_that_has_died_is_seen_from_outside(fake: FakeKube) -> None:
+    later_s = 0.0
+    options = ControllerOptions(
+        lease=Key("home", "lease"),
+        identity="one",
+        host="127.0.0.1",
+        port=0,
+        terms=TERMS,
+        pace=PACE,
+        timing=TIMING,
+    )
+    fake.faults.absent.add(LEADER_WORKER_SETS.path())
+    app = ControllerApp(Access(fake.url), options, clock=lambda: time.monotonic() + later_s)
+    task = asyncio.create_task(app.run())
+    await until(lambda: app.port is not None)
+    while (await answer(app, "/ready"))[0] != 200:
+        await asyncio.sleep(0.01)
+    assert (await answer(app, "/health"))[0] == 200
+    later_s = 3600.0  # in which nothing has heard or tried anything
+    status, text = await answer(app, "/health")
+    assert (status, text.startswith("watches have died: ")) == (503, True)
+    app.stop()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_the_end_leaves_no_thread(fake: FakeKube) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from pointsman.controller.applying import Applier, Outcome
@@ -61,8 +61,8 @@ class Gate(Applier):
         return Outcome()
 
 
-def work() -> Work:
-    return Work(Pace(workers=1), OperatorMetrics(), clock=time.monotonic, wall_clock=time.time, rng=Random(0))
+def work(clock: Callable[[], float] = time.monotonic) -> Work:
+    return Work(Pace(workers=1), OperatorMetrics(), clock=clock, wall_clock=time.time, rng=Random(0))
 
 
 def service(name: str, urgency: Urgency = Urgency.TOLD) -> Want:
@@ -82,6 +82,19 @@ async def test_who_leads_again_works_again_on_what_was_cut_short() -> None:
         await until_seen(gate, 1)
         leading.cancel()
         await asyncio.wait([leading])
+
+
+async def test_a_pass_that_hangs_is_told() -> None:
+    now_s = 0.0
+    worked, known, gate = work(lambda: now_s), Known("a"), Gate()
+    leading = asyncio.create_task(worked.lead(known, gate))
+    await until_seen(gate, 1)
+    now_s = 299.0
+    assert worked.stuck(now_s) == ""
+    now_s = 301.0
+    assert worked.stuck(now_s) == "ModelService ns/a"
+    leading.cancel()
+    await asyncio.wait([leading])
 
 
 async def test_what_somebody_changes_goes_before_everything_that_is_looked_at_in_turn() -> None:

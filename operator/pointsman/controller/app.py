@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from pointsman.controller.applying import Applier
 from pointsman.controller.frame import Limits, quiet_kopf, run_kopf
-from pointsman.controller.items import Item, Want
+from pointsman.controller.items import Item, Kind, Want
 from pointsman.controller.metrics import OperatorMetrics
-from pointsman.controller.observing import Observer
+from pointsman.controller.observing import Observer, dead_of
 from pointsman.controller.reconcile.observed import ClusterFacts, RouterReport
 from pointsman.controller.routers import Routers
 from pointsman.controller.serving import served
@@ -121,7 +122,7 @@ class ControllerApp:
                 served(
                     options.host,
                     options.port,
-                    sick=lambda: self._sick(observer),
+                    sick=lambda: self._sick(observer, routers),
                     unready=lambda: "" if observer.is_synced else "not everything has been listed yet",
                     registry=self.metrics.registry,
                 )
@@ -133,21 +134,26 @@ class ControllerApp:
         recorder = EventRecorder(client, controller=CONTROLLER, instance=options.identity, clock=self._clock)
         applier = Applier(client, recorder, observer.learn)
 
-        def told(reports: tuple[RouterReport, ...], concerned: set[Item]) -> None:
-            observer.reports = reports
-            for item in concerned:
-                self._work.want(Want(item))
-
         async def lead() -> None:
+            # Who begins to lead knows what routers say, or every condition would be Unknown for a moment.
+            await routers.asked()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(recorder.run())
-                tasks.create_task(routers.ask_on(told))
                 tasks.create_task(self._work.lead(observer, applier))
 
         election = Election(options.lease, options.identity, options.terms)
         return Leader(
             client, options.lease, election, lead, manager=CONTROLLER, clock=self._clock, rng=self._rng
         )
+
+    def _told(self, observer: Observer, reports: tuple[RouterReport, ...], concerned: set[Item]) -> None:
+        if bool(observer.reports) != bool(
+            reports
+        ):  # the first router, or the last: that is said of every ModelService
+            concerned = {item for item in observer.everything() if item.kind is Kind.SERVICE}
+        observer.reports = reports
+        for item in concerned:
+            self._work.want(Want(item))
 
     async def _until_stopped(
         self, client: ApiClient, observer: Observer, routers: Routers, leader: Leader
@@ -159,6 +165,7 @@ class ControllerApp:
                 ("stop", self._stop.wait()),
                 ("caches", observer.run()),
                 ("router pods", routers.cache.run()),
+                ("routers", routers.ask_on(partial(self._told, observer))),
                 ("leader", leader.run()),
                 ("kopf", run_kopf(self._work.want, client, options.limits, options.namespaces)),
             )
@@ -175,9 +182,9 @@ class ControllerApp:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _sick(self, observer: Observer) -> str:
+    def _sick(self, observer: Observer, routers: Routers) -> str:
         now_s = self._clock()
-        if dead := observer.dead(now_s):
+        if dead := dead_of((*observer.caches.values(), routers.cache), self._options.timing, now_s):
             return f"watches have died: {dead}"
         if stuck := self._work.stuck(now_s):
             return f"work has died: {stuck}"

@@ -1,9 +1,10 @@
 """What the operator knows of the cluster: one cache per kind, and what of it one reconcile is shown."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from pointsman.api.resources import names
 from pointsman.controller.index import ByParent
@@ -129,14 +130,6 @@ class Observer:
             if cache.age_s(now_s) > limit_s + (0.0 if cache.is_installed else self._timing.relist_s)
         )
 
-    def dead(self, now_s: float) -> str:
-        """Which watches have neither heard nor tried anything for so long that they must have died; empty for none."""
-        timing = self._timing
-        limit_s = timing.relist_s + 2 * (timing.idle_s + timing.list_timeout_s + timing.last_retry_s)
-        return ", ".join(
-            resource.plural for resource, cache in self.caches.items() if cache.idle_s(now_s) > limit_s
-        )
-
     def learn(self, resource: Resource, obj: Object) -> None:
         """The answer to a write of our own, so that the next reconcile sees what this one did."""
         cache = self.caches.get(resource)
@@ -209,6 +202,12 @@ class Observer:
     def _tell(self, wants: Iterator[Want]) -> None:
         for want in wants:
             self._wanted(want)
+
+
+def dead_of(caches: Iterable[Cache[Any]], timing: Timing, now_s: float) -> str:
+    """Which watches have neither heard nor tried anything for so long that they must have died; empty for none."""
+    limit_s = timing.relist_s + 2 * (timing.idle_s + timing.list_timeout_s + timing.last_retry_s)
+    return ", ".join(cache.resource.plural for cache in caches if cache.idle_s(now_s) > limit_s)
 
 
 def without_managed_fields(obj: Object) -> Object:

@@ -77,7 +77,9 @@ class Routers:
         )
         self._rng = rng
         self._session: aiohttp.ClientSession | None = None
-        self.reports: tuple[RouterReport, ...] = ()
+        self.reports: tuple[RouterReport, ...] | None = None
+        """None until all have been asked once."""
+        self._asked = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
@@ -92,13 +94,16 @@ class Routers:
     async def ask_on(self, tell: Callable[[tuple[RouterReport, ...], set[Item]], None]) -> None:
         """Ask again and again until cancelled. `tell` gets the answers, and the ModelServices whose answer is another."""
         await self.cache.synced()
-        told: tuple[RouterReport, ...] | None = None
         while True:
-            self.reports = await self.ask()
-            if self.reports != told:
-                tell(self.reports, _differing(told or (), self.reports))
-                told = self.reports
+            before, self.reports = self.reports, await self.ask()
+            if self.reports != before:
+                tell(self.reports, _differing(before or (), self.reports))
+            self._asked.set()
             await asyncio.sleep(jittered(ASK_S, self._rng))
+
+    async def asked(self) -> None:
+        """Until all have been asked once."""
+        await self._asked.wait()
 
     async def ask(self) -> tuple[RouterReport, ...]:
         """What every replica that can be reached says now, by name."""
