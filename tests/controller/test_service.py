@@ -91,7 +91,35 @@ def test_shapes_of_one_pool_are_pools_of_their_own_and_summed_in_the_status() ->
     assert (status["name"], status["readyReplicas"], status["desiredReplicas"]) == ("main", 2, 2)
 
 
-def test_pools_that_would_be_called_alike_do_not_fight_over_the_name() -> None:
+def set_shapes(kube: FakeKubernetes, *shapes: str) -> None:
+    set_pools(kube, pool(accelerators=[{"name": name, "count": 0} for name in shapes], replicas=1))
+
+
+def shapes(kube: FakeKubernetes) -> dict[str, str]:
+    """Of each InstancePool."""
+    return {
+        found["metadata"]["name"]: found["spec"]["accelerator"]["name"]
+        for found in kube.of_kind("InstancePool")
+    }
+
+
+def test_another_shape_is_another_pool_and_one_that_stays_keeps_its_instances() -> None:
+    """An InstancePool's shape cannot be changed, so none is asked to."""
+    kube = served(pools=[pool(accelerators=[{"name": "small", "count": 0}], replicas=1)])
+    (first,) = kube.serving("llama-main")
+    set_shapes(kube, "small", "large")
+    assert shapes(kube) == {"llama-main": "small", "llama-main-large": "large"}
+    assert kube.serving("llama-main") == [first]
+    set_shapes(kube, "large")
+    assert shapes(kube) == {"llama-main-large": "large"}
+    set_shapes(kube, "small")
+    assert shapes(kube) == {"llama-main": "small"}
+    set_shapes(kube, "huge")
+    assert shapes(kube) == {"llama-main-huge": "huge"}
+    assert len(kube.serving("llama-main-huge")) == 1
+
+
+def test_pools_that_would_be_called_alike_are_told_apart_by_the_shape() -> None:
     shapes = [{"name": name, "count": 0} for name in ("small", "large")]
     kube = served(
         pools=[pool("a", accelerators=shapes, replicas=1), pool("a-large", replicas=1, args=["--speed=2"])]
@@ -99,12 +127,22 @@ def test_pools_that_would_be_called_alike_do_not_fight_over_the_name() -> None:
     assert {found["metadata"]["name"] for found in kube.of_kind("InstancePool")} == {
         "llama-a-small",
         "llama-a-large",
+        "llama-a-large-none",
     }
-    told = kube.condition("ModelService", "llama", "Degraded")
-    assert (told["status"], told["reason"]) == ("True", "PoolNameTaken")
     writes = kube.writes
     kube.settle(20)
     assert kube.writes == writes
+
+
+def test_a_pool_that_comes_back_as_another_waits_for_the_name_of_the_one_that_leaves() -> None:
+    kube = served(pools=[pool("other"), pool(role="prefill", replicas=1)])
+    kube.edit("ModelService", "llama", lambda found: found["spec"].update(pools=[pool("other")]))
+    kube.edit(
+        "ModelService", "llama", lambda found: found["spec"].update(pools=[pool("other"), pool(replicas=1)])
+    )
+    kube.settle(60)
+    roles = {found["metadata"]["name"]: found["spec"]["role"] for found in kube.of_kind("InstancePool")}
+    assert roles == {"llama-other": "mixed", "llama-main-none": "mixed"}
 
 
 def test_a_removed_pool_goes_when_the_others_serve() -> None:

@@ -68,7 +68,7 @@ def service(namespace: str, *pools: dict[str, Any], args: tuple[str, ...] = ()) 
 
 def sleeping(profile: str | None) -> dict[str, Any]:
     """A pool whose revisions come and go without a pod; its blueprints hold this profile."""
-    shape = SHAPE if profile is None else {**SHAPE, "name": "b", "profile": profile}
+    shape = SHAPE if profile is None else {**SHAPE, "profile": profile}
     return {"name": "sleeps", "replicas": 0, "accelerators": [shape]}
 
 

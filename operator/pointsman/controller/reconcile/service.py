@@ -1,11 +1,13 @@
 """A ModelService: its InstancePools, and what can be said of it."""
 
-from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pydantic import ValidationError
 
 from pointsman.api.resources.model_service import ModelServiceSpec
+from pointsman.api.resources.pool import AcceleratorSpec
+from pointsman.controller.objects.meta import pool_name
 from pointsman.controller.objects.pools import Member, instance_pool, members
 from pointsman.controller.reconcile.actions import Action, Apply, Delete, Event, Object, Ref, Requeue
 from pointsman.controller.reconcile.contained import contains, up_to_date
@@ -26,8 +28,9 @@ def reconcile_service(observed: ObservedService, now: float) -> list[Action]:
         spec = ModelServiceSpec.from_wire(service.get("spec", {}))
     except ValidationError as error:
         return invalid_spec(service, error, now)
-    wanted, twice = _distinct(members(service["metadata"]["name"], spec))
     own, foreign = _pools(observed)
+    name = service["metadata"]["name"]
+    wanted, clashing = _as_called(members(name, spec), own, name)
     planned = [size for size in sizes(spec, wanted, own) if size.member.name not in foreign]
     actions: list[Action] = []
     for size in planned:
@@ -40,7 +43,9 @@ def reconcile_service(observed: ObservedService, now: float) -> list[Action]:
     removed = [pool for name, pool in sorted(own.items()) if name not in keep]
     leaving, wait_s = _leaving(removed, planned, own, spec, now)
     actions += leaving
-    view = ServiceView(service, spec, planned, own, tuple(sorted(foreign & keep | twice)), removed, observed)
+    view = ServiceView(
+        service, spec, planned, own, tuple(sorted(foreign & keep | clashing)), removed, observed
+    )
     # Pools that are made now say something of themselves in a moment; unless they are refused.
     if observed.refused or not made:
         actions += service_status(view, now)
@@ -49,13 +54,39 @@ def reconcile_service(observed: ObservedService, now: float) -> list[Action]:
     return actions
 
 
-def _distinct(found: list[Member]) -> tuple[list[Member], set[str]]:
-    """Each name once, and names that another one would have as well: the shape `b` of the pool `a` is called as the pool `a-b`."""
-    by_name: dict[str, Member] = {}
+def _as_called(found: list[Member], own: Mapping[str, Object], service: str) -> tuple[list[Member], set[str]]:
+    """Each member as the InstancePool that there is for it is called, and names that none could be given besides.
+
+    What an InstancePool is of cannot be changed. So one that is not what is wanted now keeps its name until it has gone, and
+    what replaces it is called otherwise; a pool that gets a second shape keeps the instances of its first.
+    """
+    there_are = {_unchangeable(pool["spec"]): name for name, pool in own.items()}
+    taken = set(own)
+    called: list[Member] = []
+    refused: set[str] = set()
     for member in found:
-        by_name.setdefault(member.name, member)
-    twice = {name for name, count in Counter(member.name for member in found).items() if count > 1}
-    return list(by_name.values()), twice
+        longer = pool_name(service, member.pool.name, member.shape.name)
+        free = (name for name in (member.name, longer) if name not in taken)
+        key = (member.pool.name, member.pool.role.value, *_shape(member.shape))
+        name = there_are.get(key) or next(free, None)
+        if name is None:
+            refused.add(longer)
+        else:
+            taken.add(name)
+            called.append(replace(member, name=name))
+    return called, refused
+
+
+def _unchangeable(spec: Object) -> tuple[object, ...]:
+    try:
+        shape = _shape(AcceleratorSpec.from_wire(spec.get("accelerator", {})))
+    except ValidationError:
+        shape = ()
+    return (spec.get("pool"), spec.get("role"), *shape)
+
+
+def _shape(shape: AcceleratorSpec) -> tuple[object, ...]:
+    return shape.name, shape.resource, shape.count, tuple(sorted((shape.node_selector or {}).items()))
 
 
 def _pools(observed: ObservedService) -> tuple[dict[str, Object], set[str]]:
