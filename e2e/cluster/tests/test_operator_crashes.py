@@ -1,7 +1,8 @@
 """The operator is killed after every single write, with a bad view of the cluster besides, and what comes of it is the same.
 
 A seeded sample of the crash points runs by default (CRASH_SEED, CRASH_POINTS); `make test-cluster-full` runs all of them, a few
-side by side. Deleting has none: it is the cluster's own work, which a test of its own shows.
+side by side. Deleting is the cluster's own work: the operator writes no more than a status in it, and a test of its own shows that it
+needs no operator.
 """
 
 import asyncio
@@ -209,8 +210,10 @@ def told(line: str) -> None:
 async def test_killed_after_any_write_it_comes_to_the_same(bench: Bench) -> None:
     whole = await bench.run(faults=Faults(), seed=SEED)
     assert whole.operator.starts == 1
-    assert whole.by_step["delete"] == 0, "deleting is the cluster's own work"
     writes = len(whole.proxy.writes)
+    deleting = whole.proxy.writes[writes - whole.by_step["delete"] :]
+    # It may yet say how things are, where it hears of a pool's end before the ModelService's.
+    assert [write for write in deleting if not write.path.endswith("/status")] == []
     chosen = sorted(Random(SEED).sample(range(1, writes + 1), SAMPLE))
     told(f"\nCRASH_SEED={SEED}: {SAMPLE} of {writes} crash points ({whole.by_step}): {chosen}")
     await crash_at(bench, chosen, whole.made, SEED)
