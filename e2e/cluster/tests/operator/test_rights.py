@@ -13,7 +13,7 @@ import yaml
 from e2e.cluster import commands, leader_worker_set
 from e2e.cluster.cluster import eventually
 from e2e.cluster.local import LocalCluster
-from e2e.cluster.operating.operator import HOME, Operator, direct_kubeconfig, grant, nursery
+from e2e.cluster.operating.operator import HOME, LEASE, Operator, direct_kubeconfig, grant, nursery
 from e2e.cluster.operating.rights import ROUTER, Call, Grant, beyond, calls, superfluous
 from e2e.cluster.operating.scenario import MANAGER, OURS
 from pointsman.api.crd.definitions import definitions
@@ -158,8 +158,8 @@ async def test_the_operators_roles_are_exactly_what_it_uses(
     namespace, account = ("everywhere", "operator-everywhere") if everywhere else ("alone", "operator-alone")
     plane.kubectl("create", "namespace", namespace)
     watched = [] if everywhere else [namespace]
-    # A Lease of its own, which is to be made.
-    token = grant(plane, watched, account, leases=[account])
+    token = grant(plane, watched, account)
+    plane.kubectl("delete", "lease", LEASE, f"--namespace={HOME}", "--ignore-not-found")
     kubeconfig = direct_kubeconfig(tmp_path / "kubeconfig", plane, token)
     with plane.sandbox.network():
         async with (
@@ -170,14 +170,14 @@ async def test_the_operators_roles_are_exactly_what_it_uses(
             for copy in (file, file.model_copy(update={"name": f"{PROFILE}-2", "block_size": 32})):
                 profile = EngineProfile.from_file(copy).to_wire()
                 await admin.apply(ENGINE_PROFILES, profile, manager=MANAGER)
-            operator = Operator(started, kubeconfig, tmp_path, namespaces=watched, port=0, lease=account)
+            operator = Operator(started, kubeconfig, tmp_path, namespaces=watched, port=0)
             await operator.start()
             await use_every_right(Person(admin, namespace), operator)
             await operator.stop()
     grants = [
         *(Grant(rule, namespace="" if everywhere else namespace) for rule in roles.in_watched_namespaces()),
         *(Grant(rule) for rule in roles.on_the_cluster()),
-        *(Grant(rule, namespace=HOME) for rule in roles.at_home(account)),
+        *(Grant(rule, namespace=HOME) for rule in roles.at_home(LEASE)),
     ]
     hold_against(plane, account, grants, NEVER_CALLED)
 
