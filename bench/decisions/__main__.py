@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decisions import (
+    agents,
     capacity,
     capacity_table,
     distserve,
@@ -66,6 +67,7 @@ EXPERIMENTS: Mapping[str, Callable[[Given], object]] = {
     "splitwise": from_paper("splitwise", splitwise.compare),
     "distserve": from_paper("distserve", distserve.place),
     "ranking": from_paper("ranking", ranking.rank),
+    "agents": from_paper("agents", agents.compare),
     "capacity": find_capacities,
     "peers": compare_peers,
     "dynamo": lambda given: dynamo_agreement.agree(given.data),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from decisions import paper_plots, peers_plot
+from decisions import agent_plots, paper_plots, peers_plot
 from matplotlib.figure import Figure
 
 from pointsman.cli.report_view import write_whole
@@ -39,4 +39,5 @@ DRAWN: dict[str, Callable[[list[Row]], Figure]] = {
     "distserve": paper_plots.distserve,
     "ranking": paper_plots.ranking,
     "peers": peers_plot.peers,
+    "agents": agent_plots.agents,
 }

@@ -82,8 +82,12 @@ def clusters(draw: st.DrawFn) -> dict[str, Any]:
     changes = []
     if draw(st.booleans()):
         changes = [
-            InstanceChange(draw(st.floats(0.1, 8)), victim, Happening.LOST),
-            InstanceChange(draw(st.floats(8, 16)), victim, Happening.STARTED),
+            InstanceChange(
+                draw(st.floats(0.1, 8)), victim, draw(st.sampled_from((Happening.LOST, Happening.DRAINED)))
+            ),
+            InstanceChange(
+                draw(st.floats(8, 16)), victim, Happening.STARTED, draw(st.sampled_from((0.0, 3.0)))
+            ),
         ]
     return {
         "pools": pools,

@@ -21,17 +21,19 @@ from pointsman.core.queueing.catalogue import make_order
 from pointsman.core.queueing.first_come import FirstCome
 from pointsman.core.slo import Slo
 from pointsman.sim.engine import EngineOptions
+from pointsman.sim.instance_events import read_instance_events
 from pointsman.sim.objective import Objective, ProfileObjective
 from pointsman.sim.pools import Pool, PoolsError, parse_pools
 from pointsman.sim.predictors import Predictor, PredictorError, make_predictor
 from pointsman.sim.report import ClusterFigures, Report, RunCourse, RunFacts, make_report
 from pointsman.sim.simulation.kernel import Simulation, SimulationResult
-from pointsman.sim.simulation.options import SimulationOptions
+from pointsman.sim.simulation.options import MODEL, InstanceChange, SimulationOptions
 from pointsman.sim.simulation.programs import program_report
 from pointsman.sim.workload.named import WorkloadNameError, is_described, open_workload
 from pointsman.sim.workload.predictions import Predicted, is_predictions
 from pointsman.sim.workload.request import Workload, count_requests
 from pointsman.sim.workload.scale import Cut, RateScaled
+from pointsman.sim.workload.trace_rows import TraceError
 
 DEFAULT_CHUNK_TOKENS = 2048
 FIRST_COME = FirstCome.name
@@ -56,6 +58,7 @@ class SimulationPlan:
     routers: int | None = None
     max_running: int = 0
     slo: Slo | None = None
+    events: Path | None = None
     connector: str | None = None
     """How prefill and decode instances exchange KV; None: NIXL."""
     explain: tuple[int, ...] = ()
@@ -78,6 +81,7 @@ class SimulationPlan:
             )
         self.pool_list  # noqa: B018 - looked up for its errors
         self.rules  # noqa: B018
+        self.changes  # noqa: B018
 
     @cached_property
     def pool_list(self) -> list[Pool]:
@@ -126,7 +130,19 @@ class SimulationPlan:
             order = make_order(*_policy_of(self.order))
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--order") from error
-        return Rules(default=ModelRules(policy=policy), order=order, max_waiting=1 << 30, max_wait_s=1e9)
+        rules = ModelRules(policy=policy)
+        # Named, so that requests wait as they do for a model that is configured while it has no instance.
+        return Rules({MODEL: rules}, default=rules, order=order, max_waiting=1 << 30, max_wait_s=1e9)
+
+    @cached_property
+    def changes(self) -> list[InstanceChange]:
+        """Raises click.BadParameter."""
+        if self.events is None:
+            return []
+        try:
+            return read_instance_events(self.events, self.pool_list)
+        except TraceError as error:
+            raise click.BadParameter(str(error), param_hint="--events") from error
 
     @property
     def replicas(self) -> int:
@@ -154,6 +170,7 @@ class SimulationPlan:
             routers=self.replicas,
             view_delay_s=self.view_delay,
             report_progress=getattr(policy, "reads_progress", True),
+            changes=self.changes,
             explain=frozenset(self.explain),
         )
 

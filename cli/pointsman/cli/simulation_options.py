@@ -110,6 +110,11 @@ def shared_options(*, without: Sequence[str] = ()) -> Option:
             help="How prefill and decode instances exchange KV: NIXL's decode instance is chosen when the prefill ends, the "
             "others' with it, and SGLang's cannot prefill.  [default: nixl]",
         ),
+        "events": click.option(
+            "--events",
+            type=FilePath(),
+            help="CSV of what befalls instances: at_s, instance (POOL/NUMBER), what (fail, stop, start), and maybe startup.",
+        ),
         "slo": click.option(
             "--slo",
             callback=read_slo,

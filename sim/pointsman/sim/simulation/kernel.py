@@ -33,6 +33,8 @@ PROGRESS_IS_TOLD: Final = 2
 ROUTER_WAKES: Final = 3
 CALL_ARRIVES: Final = 4
 INSTANCE_WAKES: Final = 5
+STARTED_UP: Final = 1
+"""Version of an instance change's event that ends a start-up."""
 PROGRESS_PS: Final = 1_000_000_000_000
 """How often routers hear of progress, as the live router records it."""
 NO_MORE: Final = (1 << 62) - 1
@@ -144,7 +146,7 @@ class Simulation:
             if node.version == version and node.run is None:
                 self._begin_run(node)
         elif kind == INSTANCE_CHANGES:
-            self._change(self._changes[number])
+            self._change(number, ready=version == STARTED_UP)
         elif kind == CALL_ARRIVES:
             self._offer_call(self._programs.arrived(number))
         elif kind == PROGRESS_IS_TOLD:
@@ -279,6 +281,8 @@ class Simulation:
         wake_ps = engine.wake_ps()
         if wake_ps is not None:
             heappush(self._queue, (wake_ps, INSTANCE_WAKES, node.number, node.version))
+        elif node.draining:
+            self._retire(node)
 
     def _cut(self, node: Node, run: Iteration) -> None:
         """Something has come: let the run end with the iteration under way."""
@@ -449,6 +453,7 @@ class Simulation:
         first = {change.instance: change.happening for change in reversed(self._changes)}
         for node in self._nodes:
             if node.name not in late or first[node.name] is not Happening.STARTED:
+                node.begin_start(0)
                 self._start(node)
         for number, change in enumerate(self._changes):
             heappush(self._queue, (to_ps(change.at_s), INSTANCE_CHANGES, number, 0))
@@ -456,17 +461,53 @@ class Simulation:
             heappush(self._queue, (PROGRESS_PS, PROGRESS_IS_TOLD, 0, 0))
 
     def _start(self, node: Node) -> None:
-        instance = node.start(self._now_ps)
+        instance = node.start()
         self._by_id[instance.id] = node
         self._routers.observe(InstanceSeen(instance), self._now_ps)
         self._routers.observe(InstanceHealth(instance.id, available=True), self._now_ps)
 
-    def _change(self, change: InstanceChange) -> None:
+    def _change(self, number: int, *, ready: bool) -> None:
+        change = self._changes[number]
         node = next(node for node in self._nodes if node.name == change.instance)
-        if change.happening is Happening.STARTED:
-            if node.engine is None:
+        if ready:
+            if node.starting and node.started_ps == to_ps(change.at_s):  # nothing befell it since
                 self._start(node)
+        elif change.happening is Happening.STARTED:
+            if node.engine is None and not node.starting:
+                node.begin_start(self._now_ps)
+                ready_ps = self._now_ps + to_ps(change.startup_s)
+                heappush(self._queue, (ready_ps, INSTANCE_CHANGES, number, STARTED_UP))
+        elif node.starting:
+            node.lose(self._now_ps)
+        elif change.happening is Happening.DRAINED:
+            self._drain(node)
+        else:
+            self._lose(node)
+
+    def _drain(self, node: Node) -> None:
+        if node.instance is None or node.draining:
             return
+        node.draining = True
+        self._routers.observe(InstanceHealth(node.instance.id, available=False), self._now_ps)
+        if node.run is None:
+            self._retire(node)
+
+    def _retire(self, node: Node) -> None:
+        """A drained instance goes when nobody needs anything of it any more."""
+        engine, instance = node.engine, node.instance
+        if engine is None or instance is None or engine.has_work() or engine.wake_ps() is not None:
+            return
+        if any(life.leg is not None and life.leg.then == instance.id for life in self._lives.values()):
+            return
+        self._forget(node, instance.id)
+
+    def _forget(self, node: Node, instance: InstanceId) -> None:
+        node.lose(self._now_ps)
+        del self._by_id[instance]
+        self._routers.observe(InstanceLost(instance), self._now_ps)
+
+    def _lose(self, node: Node) -> None:
+        """With all that runs there."""
         engine, instance = node.engine, node.instance
         if engine is None or instance is None:
             return
@@ -484,9 +525,7 @@ class Simulation:
             )
             if iterations and waited > 0:
                 self.recorder.measured.waited(run.first_ps, run.step_ps, iterations, waited)
-        node.lose(self._now_ps)
-        del self._by_id[instance.id]
-        self._routers.observe(InstanceLost(instance.id), self._now_ps)
+        self._forget(node, instance.id)
         for life in dict.fromkeys(lost + held):
             self._failed_attempt(life, instance.id, f"{node.name} was lost")
 

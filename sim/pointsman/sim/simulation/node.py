@@ -12,6 +12,7 @@ class Node:
     """A place for an engine; after a loss the next one that starts there is another instance."""
 
     __slots__ = (
+        "draining",
         "engine",
         "instance",
         "lost_ps",
@@ -25,6 +26,7 @@ class Node:
         "seconds_ps",
         "sends_free_ps",
         "started_ps",
+        "starting",
         "starts",
         "version",
         "warming",
@@ -41,8 +43,12 @@ class Node:
         self.run: Iteration | None = None
         self.version = 0
         """Events about earlier runs are void."""
+        self.draining = False
+        self.starting = False
+        """Its start-up is under way."""
         self.starts = 0
         self.started_ps = 0
+        """When the present engine began to start."""
         self.seconds_ps = 0
         """How long earlier engines here have lived."""
         self.past = EngineCounters()
@@ -52,10 +58,15 @@ class Node:
         self.sends_free_ps = 0
         self.receives_free_ps = 0
 
-    def start(self, now_ps: int) -> Instance:
-        """A fresh engine."""
-        self.engine = Engine(self.pool.profile, self.options)
+    def begin_start(self, now_ps: int) -> None:
+        """From now on it is paid for."""
+        self.starting = True
         self.started_ps = now_ps
+
+    def start(self) -> Instance:
+        """A fresh engine serves."""
+        self.engine = Engine(self.pool.profile, self.options)
+        self.starting = False
         self.starts += 1
         self.instance = Instance(
             id=InstanceId(f"sim://{self.name}", str(self.starts)),
@@ -69,20 +80,22 @@ class Node:
         return self.instance
 
     def lose(self, now_ps: int) -> None:
-        """The engine dies."""
-        engine = self.engine
-        if engine is None:
+        """The engine dies, or never comes to be."""
+        if self.engine is None and not self.starting:
             return
         self.seconds_ps += now_ps - self.started_ps
-        add_counters(self.past, engine.counters)
+        if self.engine is not None:
+            add_counters(self.past, self.engine.counters)
         self.engine = None
+        self.starting = self.draining = False
         self.instance = None
         self.run = None
         self.warming = 0
         self.version += 1
 
     def lived_s(self, now_ps: int) -> float:
-        alive_ps = now_ps - self.started_ps if self.engine is not None else 0
+        alive = self.engine is not None or self.starting
+        alive_ps = now_ps - self.started_ps if alive else 0
         return (self.seconds_ps + alive_ps) / PS_PER_S
 
 

@@ -19,17 +19,21 @@ class Happening(StrEnum):
 
     LOST = "lost"
     """It dies with all that runs there; routers notice at once."""
+    DRAINED = "drained"
+    """It takes no more, ends what it runs, and is gone then."""
     STARTED = "started"
-    """It serves from now on: a new one, or one that was lost, with an empty cache."""
+    """It begins to start, a new one or one that was lost, and serves with an empty cache after its start-up."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceChange:
-    """One instance, named `POOL/NUMBER`, is lost or starts."""
+    """One instance, named `POOL/NUMBER`, is lost, drained or started."""
 
     at_s: float
     instance: str
     happening: Happening
+    startup_s: float = 0.0
+    """From the start until it serves; it is paid for from the start on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Workloads by name instead of by file: `gen:azure-conv?rate=12&requests=20000&seed=1`."""
+"""Workloads by name instead of by file: `gen:azure-conv?rate=12&requests=20000&seed=1`, `merge:chat=A;batch=B`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -8,8 +8,10 @@ from pointsman.sim.workload import published
 from pointsman.sim.workload.agents import AGENT_KINDS, AgentKind, AgentPrograms
 from pointsman.sim.workload.clients import ClientsWorkload, Population
 from pointsman.sim.workload.generate import Generated
+from pointsman.sim.workload.merged import Merged, parse_parts
 from pointsman.sim.workload.parameters import Parameters, WorkloadNameError
 from pointsman.sim.workload.request import Workload
+from pointsman.sim.workload.scale import RateScaled
 from pointsman.sim.workload.servegen import read_servegen, servegen_models
 from pointsman.sim.workload.shipped import SHIPPED, load_population
 from pointsman.sim.workload.statistics import TraceStatistics
@@ -19,6 +21,7 @@ from pointsman.sim.workload.workflows import StagedWorkflows
 __all__ = ["GENERATORS", "Generator", "WorkloadNameError", "is_described", "open_workload"]
 
 PREFIX = "gen:"
+MERGE = "merge:"
 DEFAULT_REQUESTS = 10_000
 DEFAULT_PROGRAMS = 1000
 DEFAULT_DEADLINE_S = 30.0
@@ -37,16 +40,24 @@ class Generator:
 
 def is_described(name: str) -> bool:
     """Whether it is no file's name."""
-    return name.startswith(PREFIX)
+    return name.startswith((PREFIX, MERGE))
 
 
 def open_workload(name: str, longest_context_tokens: int = 0) -> Workload:
-    """A trace file, or what a name beginning with `gen:` describes.
+    """A trace file, or what a name beginning with `gen:` or `merge:` describes.
 
     Raises WorkloadNameError, and TraceError where a generator reads files.
     """
     if not is_described(name):
         return TraceFile(Path(name), longest_context_tokens)
+    if name.startswith(MERGE):
+        parts = parse_parts(name.removeprefix(MERGE))
+        return Merged(
+            tuple(
+                (part, RateScaled(open_workload(part.source, longest_context_tokens), part.scale))
+                for part in parts
+            )
+        )
     kind, _, query = name.removeprefix(PREFIX).partition("?")
     generator = GENERATORS.get(kind)
     if generator is None:

@@ -44,7 +44,7 @@ class RateScaled:
         rng = Random(self.seed)
         shifts = [0.0] + [rng.uniform(0.0, period_s) for _ in range(1, copies)]
         rotated = [
-            map(_Copy(copy, copies, compression), _rotated(self.source, shift_s, period_s))
+            map(Copy(copy, copies, compression), _rotated(self.source, shift_s, period_s))
             for copy, shift_s in enumerate(shifts)
         ]
         return heapq.merge(*rotated, key=attrgetter("arrival_s"))
@@ -97,12 +97,12 @@ def _rotated(source: Workload, shift_s: float, period_s: float) -> Iterator[Trac
 
 
 @dataclass(frozen=True, slots=True)
-class _Copy:
+class Copy:
     """Makes a request one of the `copy`-th of `copies` copies."""
 
     copy: int
     copies: int
-    compression: float
+    compression: float = 1.0
 
     def __call__(self, request: TraceRequest) -> TraceRequest:
         copy = request.at(request.arrival_s / self.compression)
