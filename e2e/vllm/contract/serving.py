@@ -75,6 +75,44 @@ async def render_is_served(engines: Engines) -> Observation:
     return {"same": rendered.json["token_ids"] == served.json["prompt_token_ids"]}
 
 
+async def generated(engine: Asker) -> dict[str, Any]:
+    """Six tokens for the prompt `ids(8)`, as token ids."""
+    sampling = {"max_tokens": 6, "temperature": 0, "ignore_eos": True}
+    answer = await engine.post("/inference/v1/generate", {"token_ids": ids(8), "sampling_params": sampling})
+    found: dict[str, Any] = answer.json
+    return found
+
+
+@checked("derender a completion")
+async def derender_completion(engines: Engines) -> Observation:
+    body = {"model": "tiny", "generate_responses": [await generated(engines.one)], "prompt_tokens": [8]}
+    answer = await engines.one.post("/v1/completions/derender", body)
+    served = await engines.one.complete(ids(8), 6)
+    return {**shape(answer, exact_counts=True), "same text": answer.text == served.text}
+
+
+@checked("derender a chat")
+async def derender_chat(engines: Engines) -> Observation:
+    """With the request that was rendered, as an engine that parses tools needs it."""
+    body = {"model": "tiny", "generate_response": await generated(engines.one), "prompt_tokens": 8}
+    answer = await engines.one.post("/v1/chat/completions/derender", {**body, "chat_request": chat()})
+    return shape(answer, exact_counts=True)
+
+
+@checked("derender nothing")
+async def derender_nothing(engines: Engines) -> Observation:
+    response = await generated(engines.one)
+    response["choices"][0]["token_ids"] = []
+    body = {"model": "tiny", "generate_response": response, "chat_request": chat()}
+    return shape(await engines.one.post("/v1/chat/completions/derender", body))
+
+
+@checked("derender for an unknown model")
+async def derender_unknown(engines: Engines) -> Observation:
+    body = {"model": "nope", "generate_responses": [await generated(engines.one)]}
+    return shape(await engines.one.post("/v1/completions/derender", body))
+
+
 @checked("metrics: names, types and labels")
 async def metrics(engines: Engines) -> Observation:
     await engines.one.complete(ids(8))
@@ -297,6 +335,10 @@ CASES: tuple[Case, ...] = (
     tokenize_chat,
     render_chat,
     render_is_served,
+    derender_completion,
+    derender_chat,
+    derender_nothing,
+    derender_unknown,
     metrics,
     finish_reasons,
     token_counters,

@@ -27,11 +27,12 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """How an engine is started; `extra` are more of vLLM's own flags."""
+    """How an engine is started; `extra` are more of vLLM's own flags. One that `embeds` serves nothing else."""
 
     name: str
     kv_role: str = "kv_both"
     extra: tuple[str, ...] = ()
+    embeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,17 @@ def free_ports(count: int) -> list[int]:
 
 
 def command(spec: EngineSpec, environment: Environment, port: int, kv_events: str) -> list[str]:
+    return [
+        *(str(environment.python), "-m", "vllm.entrypoints.cli.main", "serve", str(environment.model)),
+        *("--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port)),
+        *("--seed", "0", "--dtype", "float32", "--enforce-eager"),  # bfloat16 dies where AMX is fenced off
+        *("--block-size", "32", "--max-model-len", "2048", "--max-num-seqs", "16"),
+        *(("--runner", "pooling", "--convert", "embed") if spec.embeds else generating(spec, kv_events)),
+        *spec.extra,
+    ]
+
+
+def generating(spec: EngineSpec, kv_events: str) -> list[str]:
     events = {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": kv_events, "topic": "kv"}
     transfer = {
         "kv_connector": "NixlConnector",
@@ -82,14 +94,9 @@ def command(spec: EngineSpec, environment: Environment, port: int, kv_events: st
         "kv_connector_extra_config": {"kv_lease_duration": LEASE_SECONDS},
     }
     return [
-        *(str(environment.python), "-m", "vllm.entrypoints.cli.main", "serve", str(environment.model)),
-        *("--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port)),
-        *("--seed", "0", "--dtype", "float32", "--enforce-eager"),  # bfloat16 dies where AMX is fenced off
-        *("--block-size", "32", "--max-model-len", "2048", "--max-num-seqs", "16"),
         *("--enable-scale-out", "--scheduling-policy", "priority"),
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         *("--kv-events-config", json.dumps(events), "--kv-transfer-config", json.dumps(transfer)),
-        *spec.extra,
     ]
 
 

@@ -13,6 +13,7 @@ from xxhash import xxh3_64_hexdigest
 from pointsman.simengine import tokenizer
 from pointsman.simengine.asgi import ClientLeftError, Handler, Receive, Request, Routes, Scope, Send
 from pointsman.simengine.bodies import DetokenizeBody, EmbeddingBody, TokenizeBody, read_body
+from pointsman.simengine.derender import Derender
 from pointsman.simengine.embeddings import embeddings_answer
 from pointsman.simengine.errors import ApiError, PlainError, bad_request, shutting_down, unavailable
 from pointsman.simengine.faults import Faults, FaultSettings, die
@@ -75,6 +76,9 @@ class EngineApp:
             scale_out = ScaleOut(self.generation)
             routes.add("POST", "/v1/chat/completions/render", scale_out.render_chat)
             routes.add("POST", "/v1/completions/render", scale_out.render_completion)
+            derender = Derender(self.generation)
+            routes.add("POST", "/v1/chat/completions/derender", derender.chat)
+            routes.add("POST", "/v1/completions/derender", derender.completion)
             routes.add("POST", "/inference/v1/generate", self._counted(scale_out.generate))
             routes.add("POST", "/inference/v1/abort_requests", scale_out.abort)
         routes.add("POST", "/tokenize", self._tokenize)

@@ -54,7 +54,7 @@ class Heading:
     id: str
     created: int
     model: str
-    fingerprint: str
+    fingerprint: str | None
 
 
 @dataclass(slots=True)
@@ -238,15 +238,7 @@ class ChatWire(Wire):
     def choice(self, answer: Answer, prompt: int, delta: Delta) -> dict[str, Any]:  # noqa: ARG002
         return {
             "index": answer.index,
-            "message": {
-                "role": "assistant",
-                "content": delta.text,
-                "refusal": None,
-                "annotations": None,
-                "audio": None,
-                "function_call": None,
-                "reasoning": None,
-            },
+            "message": assistant_message(delta.text),
             "logprobs": self._logprobs(answer, delta),
             "finish_reason": answer.ending.reason,
             "stop_reason": answer.ending.stopped_by,
@@ -272,6 +264,19 @@ class ChatWire(Wire):
             "prompt_token_ids": list(self.prompts[0]) if self.shown.token_ids else None,
             "prompt_text": None,
         }
+
+
+def assistant_message(content: str) -> dict[str, Any]:
+    """A whole answer's message."""
+    return {
+        "role": "assistant",
+        "content": content,
+        "refusal": None,
+        "annotations": None,
+        "audio": None,
+        "function_call": None,
+        "reasoning": None,
+    }
 
 
 class CompletionWire(Wire):
