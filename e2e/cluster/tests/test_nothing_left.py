@@ -106,8 +106,9 @@ def test_a_starter_killed_half_way_up_leaves_nothing(untouched: Path, kubernetes
 @pytest.mark.parametrize("victim", ["make", "starter", "both"])
 def test_make_cluster_leaves_nothing_whoever_is_killed(untouched: Path, victim: str) -> None:
     """`make cluster` with a control plane only: its command runs until make or the starter is gone."""
+    with_pytest = ["setpriv", "--pdeathsig", "KILL"]  # else a cluster outlives a pytest that is killed
     make = subprocess.Popen(
-        ["make", "--no-print-directory", "cluster", f"ARGS=--nodes=0 --folder={untouched}"],
+        [*with_pytest, "make", "--no-print-directory", "cluster", f"ARGS=--nodes=0 --folder={untouched}"],
         cwd=binaries.PROJECT,
         stdout=subprocess.DEVNULL,
         start_new_session=True,

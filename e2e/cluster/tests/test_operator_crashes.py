@@ -97,11 +97,12 @@ class Bench:
     ) -> Run:
         """The whole scenario once, killing after these writes. Raises NotConvergedError."""
         self.runs += 1
+        namespace = f"crash-{self.runs}"  # before anything is awaited: scenarios run side by side
         async with AsyncExitStack() as stack:
             proxy = await stack.enter_async_context(proxied(self.access, Random(seed)))
             proxy.faults = faults
             admin = await stack.enter_async_context(ApiClient(self.access))
-            world = World(admin, f"crash-{self.runs}")
+            world = World(admin, namespace)
             await _make_namespace(admin, world.namespace)
             file = write_kubeconfig(
                 self.folder / world.namespace, f"http://127.0.0.1:{proxy.port}", self.token
