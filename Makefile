@@ -7,7 +7,7 @@ WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay bench-simulator bench-live-vllm fuzz crds manifests lock cluster \
-        bench-operator cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm test-parity
+        bench-operator cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm test-vllm-full test-parity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -117,4 +117,8 @@ test-parity: $(STAMP) ## latencies of the same trace live and simulated agree (f
 
 test-vllm: $(STAMP) ## two real vLLM engines on the CPU: contract, router in front
 	-@$(MAKE) --no-print-directory vllm-environment
-	@$(BIN)/python -m pytest e2e/vllm tests/contract --timeout=600 $(ARGS)
+	@$(BIN)/python -m pytest e2e/vllm tests/contract -m 'not long' --timeout=600 $(ARGS)
+
+test-vllm-full: $(STAMP) ## the same and the long ones: real traces through vLLM's own scheduler
+	-@$(MAKE) --no-print-directory vllm-environment
+	@$(BIN)/python -m pytest e2e/vllm tests/contract --timeout=1800 $(ARGS)

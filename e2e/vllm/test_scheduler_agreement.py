@@ -43,6 +43,7 @@ def test_every_iteration_is_scheduled_as_vllm_schedules_it(environment: Environm
     assert total["prefix_hit_tokens"] > 0
 
 
+@pytest.mark.long
 def test_traces_are_scheduled_as_vllm_schedules_them(environment: Environment, tmp_path: Path) -> None:
     if not TRACES.exists():
         pytest.skip(f"no traces in {TRACES}")
