@@ -17,7 +17,7 @@ from enum import Enum
 from random import Random
 
 from pointsman.sim.workload.program import Call, Program
-from pointsman.sim.workload.request import HASH_BLOCK_TOKENS, TraceRequest
+from pointsman.sim.workload.request import HASH_BLOCK_TOKENS, TraceRequest, begun
 
 SIGMA = 1.0
 """Standard deviation of the logarithm of lengths: the mean is 1.65 times the median."""
@@ -71,17 +71,7 @@ class AgentPrograms:
             draft = _Draft(self.kind, self.tool_s, rng, next_id)
             program = draft.program()
             next_id = draft.next_id
-            first, name = program.calls[0], f"{self.kind.name}-{number}"
-            yield TraceRequest(
-                arrival_s,
-                first.prompt_tokens,
-                first.output_tokens,
-                first.hash_ids,
-                session_id=name,
-                program_id=name,
-                tenant=self.kind.name,
-                program=program,
-            )
+            yield begun(program, arrival_s, f"{self.kind.name}-{number}", self.kind.name)
             arrival_s += rng.expovariate(self.programs_per_s)
 
     def request_count(self) -> int:

@@ -81,6 +81,21 @@ Workload = Iterable[TraceRequest]
 """Requests in order of arrival. Iterating again starts anew, so that nothing needs to be held in memory."""
 
 
+def begun(program: Program, arrival_s: float, name: str, tenant: str) -> TraceRequest:
+    """The first call of a program; the simulation finds out when the others arrive. `name` is the program's own."""
+    first = program.calls[0]
+    return TraceRequest(
+        arrival_s,
+        first.prompt_tokens,
+        first.output_tokens,
+        first.hash_ids,
+        session_id=name,
+        program_id=name,
+        tenant=tenant,
+        program=program,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """How many requests a workload has and over which time they arrive."""

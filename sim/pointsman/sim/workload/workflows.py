@@ -16,7 +16,7 @@ from random import Random
 
 from pointsman.sim.workload.agents import geometric, log_normal
 from pointsman.sim.workload.program import Call, Program
-from pointsman.sim.workload.request import HASH_BLOCK_TOKENS, TraceRequest
+from pointsman.sim.workload.request import HASH_BLOCK_TOKENS, TraceRequest, begun
 
 SIGMA = 0.5
 TOKENS_PER_OUTPUT = 50
@@ -68,17 +68,7 @@ class StagedWorkflows:
             draft = _Draft(rng, self.tool_s, next_id)
             program = Program(draft.calls(), self.deadline_s)
             next_id = draft.next_id
-            first, name = program.calls[0], f"{self.name}-{number}"
-            yield TraceRequest(
-                arrival_s,
-                first.prompt_tokens,
-                first.output_tokens,
-                first.hash_ids,
-                session_id=name,
-                program_id=name,
-                tenant=self.name,
-                program=program,
-            )
+            yield begun(program, arrival_s, f"{self.name}-{number}", self.name)
             arrival_s += rng.expovariate(self.programs_per_s)
 
     def request_count(self) -> int:
