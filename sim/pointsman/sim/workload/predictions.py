@@ -5,7 +5,6 @@ CSV or JSONL, plain or gzipped: one line a request, in the order of the workload
 Neither file is held in memory.
 """
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 import orjson
 
 from pointsman.sim.workload.request import TraceRequest, Workload, count_requests
-from pointsman.sim.workload.trace_rows import MOST_TOKENS, Row, TraceError, shown, text_lines
+from pointsman.sim.workload.trace_rows import MOST_TOKENS, Row, TraceError, csv_rows, shown, text_lines
 
 SUFFIXES = (".csv", ".jsonl", ".csv.gz", ".jsonl.gz")
 TOKENS = "predicted_output_tokens"
@@ -60,7 +59,11 @@ class Predicted:
 
 def read_predictions(path: Path) -> Iterator[int]:
     """Tokens, request by request; 0: not known. Raises TraceError."""
-    rows = _csv_rows(path) if path.name.lower().removesuffix(".gz").endswith(".csv") else _jsonl_rows(path)
+    rows = (
+        csv_rows(path, (TOKENS,))
+        if path.name.lower().removesuffix(".gz").endswith(".csv")
+        else _jsonl_rows(path)
+    )
     for place, row in enumerate(rows):
         index = row.whole(INDEX, 0, 2**63 - 1, absent=place)
         if index != place:
@@ -80,25 +83,6 @@ def _tokens(row: Row) -> int:
     if not 0 <= number <= MOST_TOKENS:
         row.refuse(TOKENS, f"{shown(value)} is not a number from 0 (not known) to {MOST_TOKENS}")
     return max(1, round(number)) if number else 0
-
-
-def _csv_rows(path: Path) -> Iterator[Row]:
-    reader = csv.reader((line for _, line in text_lines(path)), strict=True)
-    try:
-        header = next(reader, None)
-        if header is None:
-            return
-        if TOKENS not in header:
-            raise TraceError(path, 1, TOKENS, f"is not among the columns {', '.join(header)}")
-        for values in reader:
-            if not values:
-                continue
-            if len(values) != len(header):
-                problem = f"has {len(values)} fields where the header names {len(header)}"
-                raise TraceError(path, reader.line_num, None, problem)
-            yield Row(path, reader.line_num, dict(zip(header, values, strict=True)))
-    except csv.Error as error:
-        raise TraceError(path, reader.line_num, None, f"is not CSV: {error}") from error
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:

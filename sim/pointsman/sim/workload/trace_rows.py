@@ -5,7 +5,7 @@ import gzip
 import io
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -136,6 +136,27 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
             raise TraceError(path, number, None, problem) from error
 
 
+def csv_rows(path: Path, required: Sequence[str]) -> Iterator[Row]:
+    """Of a small CSV file with a header that names these columns; none of an empty one. Raises TraceError."""
+    reader = csv.reader((line for _, line in text_lines(path)), strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            return
+        for column in required:
+            if column not in header:
+                raise TraceError(path, 1, column, f"is not among the columns {', '.join(header)}")
+        for values in reader:
+            if not values:
+                continue
+            if len(values) != len(header):
+                problem = f"has {len(values)} fields where the header names {len(header)}"
+                raise TraceError(path, reader.line_num, None, problem)
+            yield Row(path, reader.line_num, dict(zip(header, values, strict=True)))
+    except csv.Error as error:
+        raise TraceError(path, reader.line_num, None, f"is not CSV: {error}") from error
+
+
 def _opened(path: Path) -> IO[bytes]:
     if path.suffix.lower() == ".gz":
         return cast("IO[bytes]", gzip.open(path, "rb"))
@@ -165,7 +186,7 @@ def csv_requests(path: Path) -> Iterator[tuple[int, TraceRequest]]:
         with io.TextIOWrapper(_opened(path), encoding="utf-8-sig", newline="") as text:
             reader = csv.reader(text, strict=True)
             try:
-                yield from _csv_rows(path, reader)
+                yield from _csv_requests(path, reader)
             except csv.Error as error:
                 hint = "; give long prompts as JSONL" if "limit" in str(error) else ""
                 raise TraceError(path, reader.line_num, None, f"is not CSV: {error}{hint}") from error
@@ -175,7 +196,7 @@ def csv_requests(path: Path) -> Iterator[tuple[int, TraceRequest]]:
         raise TraceError(path, None, None, f"cannot be read: {error}") from error
 
 
-def _csv_rows(path: Path, reader: Any) -> Iterator[tuple[int, TraceRequest]]:
+def _csv_requests(path: Path, reader: Any) -> Iterator[tuple[int, TraceRequest]]:
     header: list[str] | None = next(reader, None)
     if header is None:
         return
