@@ -17,16 +17,17 @@ from hypothesis import strategies as st
 from pointsman.api.resources import names
 from pointsman.api.resources.engine_profile import EngineProfile
 from pointsman.api.resources.instance_pool import InstancePoolSpec
-from pointsman.controller.objects.blueprint import Blueprint, OwnImage, blueprint
+from pointsman.controller.objects.blueprint import Blueprint, blueprint
 from pointsman.controller.objects.canonical import canonical, short_hash
 from pointsman.controller.objects.drain import split_grace
 from pointsman.controller.objects.keeping import controller_revision, disruption_budget, profile_map
 from pointsman.controller.objects.merge import TemplateError
 from pointsman.controller.objects.meta import LONGEST_POOL_NAME, pool_name
+from pointsman.controller.objects.pod import Image
 from pointsman.controller.objects.workload import instance_name, workload
 from pointsman.controller.reconcile.contained import up_to_date
 
-OWN = OwnImage("pointsman:1", ("registry",))
+OWN = Image("pointsman:1", ("registry",))
 GOLDEN = Path(__file__).with_name("golden")
 HUB: dict[str, Any] = {
     "hub": {

@@ -147,9 +147,8 @@ class ControllerApp:
         )
 
     def _told(self, observer: Observer, reports: tuple[RouterReport, ...], concerned: set[Item]) -> None:
-        if bool(observer.reports) != bool(
-            reports
-        ):  # the first router, or the last: that is said of every ModelService
+        # The first router, or the last: that is said of every ModelService.
+        if bool(observer.reports) != bool(reports):
             concerned = {item for item in observer.everything() if item.kind is Kind.SERVICE}
         observer.reports = reports
         for item in concerned:

@@ -15,7 +15,7 @@ from pointsman.controller.objects.canonical import short_hash
 from pointsman.controller.objects.drain import split_grace
 from pointsman.controller.objects.engines.launch import Start
 from pointsman.controller.objects.model_files import files_of
-from pointsman.controller.objects.pod import Pulled, engine_pod, launch_of
+from pointsman.controller.objects.pod import Image, engine_pod, launch_of
 
 PROFILE_FOLDER = "/etc/pointsman"
 PROFILE_FILE = "profile.json"
@@ -50,21 +50,13 @@ class Blueprint:
         return short_hash(self.data(), 8)
 
 
-@dataclass(frozen=True, slots=True)
-class OwnImage:
-    """The operator's own image, and the Secrets with which it is pulled."""
-
-    name: str
-    pull_secrets: tuple[str, ...] = ()
-
-
 def profile_map_name(pool: str, profile: str) -> str:
     """Another text has another name: instances of two revisions each find their own."""
     return f"{pool}-profile-{short_hash(profile, 6)}"
 
 
-def blueprint(pool: str, spec: InstancePoolSpec, own: OwnImage, profile: EngineProfile | None) -> Blueprint:
-    """What the spec asks for. Raises TemplateError."""
+def blueprint(pool: str, spec: InstancePoolSpec, own: Image, profile: EngineProfile | None) -> Blueprint:
+    """What the spec asks for; engines that name no image run the operator's `own`. Raises TemplateError."""
     profile_text = None
     extra: list[dict[str, Any]] = []
     if spec.engine.type is EngineType.SIMULATED and profile is not None:
@@ -78,13 +70,12 @@ def blueprint(pool: str, spec: InstancePoolSpec, own: OwnImage, profile: EngineP
         profile_file=f"{PROFILE_FOLDER}/{PROFILE_FILE}" if extra else None,
     )
     launch = launch_of(start)
-    image = spec.engine.image or own.name
     secrets = tuple(secret.name for secret in spec.engine.image_pull_secrets)
     if not spec.engine.image and not secrets:
         secrets = own.pull_secrets
-    pulled = Pulled(image, secrets)
-    leader = engine_pod(pool, start, launch, pulled, extra)
+    image = Image(spec.engine.image or own.name, secrets)
+    leader = engine_pod(pool, start, launch, image, extra)
     worker = None
     if spec.parallelism.nodes > 1:
-        worker = engine_pod(pool, start, launch, pulled, extra, worker=True)
+        worker = engine_pod(pool, start, launch, image, extra, worker=True)
     return Blueprint(leader, worker, spec.parallelism.nodes, profile_text)

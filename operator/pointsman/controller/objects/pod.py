@@ -34,11 +34,11 @@ RESTRICTED: Mapping[str, Any] = {**CAREFUL, "readOnlyRootFilesystem": True, "run
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
+class Image:
     """An image and the names of the Secrets with which it is pulled."""
 
-    image: str
-    secrets: tuple[str, ...] = ()
+    name: str
+    pull_secrets: tuple[str, ...] = ()
 
 
 def launch_of(start: Start) -> Launch:
@@ -49,7 +49,7 @@ def engine_pod(
     pool: str,
     start: Start,
     launch: Launch,
-    pulled: Pulled,
+    image: Image,
     extra: Sequence[Mapping[str, Any]] = (),
     *,
     worker: bool = False,
@@ -73,13 +73,13 @@ def engine_pod(
         # A Service named `vllm` would otherwise set VLLM_PORT, which vLLM takes for its own.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": start.grace.total_s,
-        "containers": [_container(start, launch, pulled.image, mounts, worker=worker)],
+        "containers": [_container(start, launch, image.name, mounts, worker=worker)],
         **_placement(pool, spec),
     }
     if volumes:
         pod["volumes"] = volumes
-    if pulled.secrets:
-        pod["imagePullSecrets"] = [{"name": secret} for secret in pulled.secrets]
+    if image.pull_secrets:
+        pod["imagePullSecrets"] = [{"name": secret} for secret in image.pull_secrets]
     if spec.engine.service_account_name:
         pod["serviceAccountName"] = spec.engine.service_account_name
     template: dict[str, Any] = {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}

@@ -11,8 +11,9 @@ from pointsman.api.resources.conditions import ConditionType
 from pointsman.api.resources.engine import EngineType
 from pointsman.api.resources.engine_profile import EngineProfile
 from pointsman.api.resources.instance_pool import InstancePoolSpec
-from pointsman.controller.objects.blueprint import Blueprint, OwnImage, blueprint
+from pointsman.controller.objects.blueprint import Blueprint, blueprint
 from pointsman.controller.objects.merge import TemplateError
+from pointsman.controller.objects.pod import Image
 from pointsman.controller.reconcile.actions import Object
 from pointsman.controller.reconcile.conditions import Verdict
 from pointsman.controller.reconcile.observed import ClusterFacts
@@ -110,7 +111,7 @@ def wish_of(pool: str, spec: InstancePoolSpec, profiles: Sequence[Object], facts
             "ImageMissing", "engine.image is not given, and the operator was not told its own image"
         )
     try:
-        own = OwnImage(facts.own_image, facts.own_pull_secrets)
+        own = Image(facts.own_image, facts.own_pull_secrets)
         return Wish(blueprint(pool, spec, own, profile.found), profile.verdict)
     except TemplateError as error:
         return refused("TemplateInvalid", f"pool template cannot be merged: {error}")
