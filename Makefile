@@ -117,8 +117,8 @@ test-parity: $(STAMP) ## latencies of the same trace live and simulated agree (f
 
 test-vllm: $(STAMP) ## two real vLLM engines on the CPU: contract, router in front
 	-@$(MAKE) --no-print-directory vllm-environment
-	@$(BIN)/python -m pytest e2e/vllm tests/contract -m 'not long' --timeout=600 $(ARGS)
+	@$(BIN)/python -m pytest e2e/vllm -m 'not long' --timeout=600 --durations=12 $(ARGS)
 
 test-vllm-full: $(STAMP) ## the same and the long ones: real traces through vLLM's own scheduler
 	-@$(MAKE) --no-print-directory vllm-environment
-	@$(BIN)/python -m pytest e2e/vllm tests/contract --timeout=1800 $(ARGS)
+	@$(BIN)/python -m pytest e2e/vllm --timeout=1800 $(ARGS)
