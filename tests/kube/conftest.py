@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+import trustme
 
 from fakekube.server import FakeKube, fake_kube
 from pointsman.kube.access import Access
@@ -19,3 +20,8 @@ async def fake() -> AsyncIterator[FakeKube]:
 async def client(fake: FakeKube) -> AsyncIterator[ApiClient]:
     async with ApiClient(Access(fake.url)) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()

@@ -28,11 +28,6 @@ def kubeconfig(folder: Path, cluster: dict[str, Any], user: dict[str, Any], **co
     return file
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 def test_a_pod_uses_its_service_account(tmp_path: Path, authority: trustme.CA) -> None:
     (tmp_path / "namespace").write_text("serving\n")
     (tmp_path / "ca.crt").write_bytes(authority.cert_pem.bytes())

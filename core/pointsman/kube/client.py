@@ -4,13 +4,15 @@ Not the generated client: docs/design/kubernetes-client.md says what that one co
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Literal, Self
+from weakref import WeakSet
 
 import aiohttp
 import orjson
@@ -24,6 +26,8 @@ PAGE = 500
 REQUEST_TIMEOUT_S = 30.0
 TOKEN_AGE_S = 60.0
 """client-go reads a projected token again after as long."""
+CLOSING_PASSES = 50
+"""Of the event loop, for connections to close that nobody waits for; they need five."""
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """Of one watch event; etcd refuses objects above 1.5 MiB."""
 
@@ -77,12 +81,13 @@ class ApiClient:
         self._clock = clock
         self._on_call = on_call
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
         self._token = access.token
         self._token_read_s: float | None = None
 
     async def __aenter__(self) -> Self:
         # Watches and lists of several kinds live side by side on connections of their own.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0, socket_factory=self._socket)
         self._session = aiohttp.ClientSession(
             connector=connector, headers={"User-Agent": self._user_agent, "Accept": "application/json"}
         )
@@ -96,9 +101,25 @@ class ApiClient:
                 # Else transports under TLS outlive the session: their shutdown waits for the server.
                 await self._session.connector.close(abort_ssl=True)
             await self._session.close()
-            # What was aborted is closed in the loop's next passes, which may be its last.
-            for _ in range(3):
-                await asyncio.sleep(0)
+            await self._hang_up()
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        made = socket.socket(*address[:3])
+        self._sockets.add(made)
+        return made
+
+    async def _hang_up(self) -> None:
+        """End what the session knows no more: under TLS whoever was cancelled says goodbye and waits for the answer.
+
+        In this loop's next passes, for they may be its last.
+        """
+        for connection in self._sockets:
+            with suppress(OSError):  # it was never connected, or has ended
+                connection.shutdown(socket.SHUT_RDWR)
+        for _ in range(CLOSING_PASSES):
+            if all(connection.fileno() < 0 for connection in self._sockets):
+                return
+            await asyncio.sleep(0)
 
     def session_for_others(self) -> aiohttp.ClientSession:
         """A session with the credentials of this moment, for a library with calls of its own; the caller closes it.

@@ -198,9 +198,12 @@ def test_a_model_service_and_its_pods_from_nothing_to_gone(routed: Routed) -> No
     eventually(lambda: routed.told()["model_services"] == {"serving/chat": 2}, "the change is not in force")
     assert (routed.ask("small"), routed.ask("little")) == ("404", "200")
 
-    policy = '{"spec":{"routing":{"policy":{"name":"guesswork"}}}}'
+    # An unknown policy is refused by the API server; what parameters there are, the router knows.
+    policy = '{"spec":{"routing":{"policy":{"parameters":{"guesswork":1}}}}}'
     routed.kubectl("patch", "msvc", "chat", "--type=merge", "-p", policy)
-    eventually(lambda: "serving/chat" in routed.told()["refused"], "nobody says that the policy is unknown")
+    eventually(
+        lambda: "serving/chat" in routed.told()["refused"], "nobody says that the parameter is unknown"
+    )
     assert routed.told()["model_services"] == {"serving/chat": 2}
     assert routed.ask() == "200"
 
