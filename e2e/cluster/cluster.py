@@ -24,7 +24,7 @@ OVERVIEWS = {
         "-o",
         "wide",
     ),
-    "pods.txt": ("describe", "pods", "--all-namespaces"),
+    "pods.txt": ("describe", "pods", "--all-namespaces", "--show-events"),  # else not of several
     "custom-resources.yaml": ("get", "pointsman", "--all-namespaces", "-o", "yaml"),
 }
 
