@@ -1,6 +1,7 @@
 """Load on a Service of the cluster, from this machine, and what became of every request: `pointsman replay` beside a test."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +17,7 @@ END_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """Of all requests, warm-up included."""
+    """Of all requests, warm-up included, but those that were under way when the load was ended."""
 
     requests: int
     failed: int
@@ -24,7 +25,7 @@ class Fate:
 
 
 class Load:
-    """Requests at a steady rate for so long; leaving the context waits for the last answer."""
+    """Requests at a steady rate for so long, or until it is ended; leaving the context waits for the last answer."""
 
     def __init__(
         self, cluster: Cluster, url: str, folder: Path, *, seconds: float, rate: float, tokens: int
@@ -64,6 +65,10 @@ class Load:
         finally:
             self._process.kill()
 
+    def end(self) -> None:
+        """Ask nothing more and drop what is under way."""
+        self._process.send_signal(signal.SIGINT)
+
     @property
     def running(self) -> bool:
         return self._process.poll() is None
@@ -72,7 +77,8 @@ class Load:
         """Once the context is left. Raises OSError where nothing was recorded: the log says why."""
         if not self._records.exists():
             raise OSError(f"no request was recorded: {self._log.read_text()[-2000:]}")
-        records = [json.loads(line) for line in self._records.read_text().splitlines()]
+        every = [json.loads(line) for line in self._records.read_text().splitlines()]
+        records = [record for record in every if record["outcome"] != "unfinished"]
         bad = [record for record in records if record["outcome"] != "completed"]
         reasons = Counter(f"{record['status']} {record['error']}" for record in bad)
         return Fate(len(records), len(bad), dict(reasons))

@@ -95,14 +95,23 @@ class Released:
         return [each["metadata"]["name"] for each in found if "deletionTimestamp" not in each["metadata"]]
 
     def under_load(
-        self, seconds: float, act: Callable[[], None], *, rate: float = RATE, tokens: int = TOKENS
+        self,
+        seconds: float,
+        act: Callable[[], None],
+        *,
+        after: float | None = None,
+        rate: float = RATE,
+        tokens: int = TOKENS,
     ) -> Fate:
-        """What becomes of requests while something is done to the service, and for the rest of the time."""
+        """What becomes of requests while something is done to the service, and for so long after; None: the rest of the time."""
         folder = self.folder / secrets.token_hex(4)
         with Load(self.cluster, self.url, folder, seconds=seconds, rate=rate, tokens=tokens) as load:
             time.sleep(BEGUN_SECONDS)
             act()
             assert load.running, "it took longer than the load: nothing was measured"
+            if after is not None:
+                time.sleep(after)
+                load.end()
         return load.fate()
 
 

@@ -89,7 +89,7 @@ def test_an_autoscaler_takes_a_pool_up_and_down_and_hands_it_over(service: Relea
         service.apply(spec(**LIMITS))
         eventually(lambda: service.settled(reached[0]), "the instances do not serve", 90)
 
-    fate = service.under_load(LOAD_SECONDS, up_and_over, rate=RATE)
+    fate = service.under_load(LOAD_SECONDS, up_and_over, after=5, rate=RATE)
     assert fate.failed == 0, fate.reasons
     assert replicas(service) == reached[0] > 1
     service.namespace.apply(AUTOSCALER)

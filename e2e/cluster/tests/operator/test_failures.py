@@ -18,6 +18,9 @@ from e2e.cluster.released import JSON, RATE, Released, pool, released, simulated
 
 pytestmark = pytest.mark.asks_services
 
+AFTER_SECONDS = 10.0
+"""That the load goes on once a change has ended."""
+
 RUNNING = """
 import urllib.request
 lines = urllib.request.urlopen("http://127.0.0.1:8000/metrics").read().decode().splitlines()
@@ -92,7 +95,7 @@ def test_scaling_up_and_down_costs_no_request(service: Released, table: Table) -
             service.namespace.kubectl("scale", "ipool", "tiny-main", f"--replicas={replicas}")
             eventually(partial(service.settled, replicas), f"not {replicas} instances", 120)
 
-    fate = service.under_load(90, act)
+    fate = service.under_load(90, act, after=AFTER_SECONDS)
     table.add("`kubectl scale ipool` from 2 to 4 and back", fate)
     assert fate.failed == 0, fate.reasons
 
@@ -107,7 +110,7 @@ def test_a_rolling_change_costs_no_request(service: Released, table: Table) -> N
             lambda: service.settled(2) and not before & set(service.pods("engine")), "it does not roll", 150
         )
 
-    fate = service.under_load(120, act)
+    fate = service.under_load(120, act, after=AFTER_SECONDS)
     table.add("rolling change of the engines' arguments", fate)
     assert fate.failed == 0, fate.reasons
 

@@ -1,47 +1,43 @@
-"""The event loop of a simulated cluster. One queue, integer time, one order of events for one workload and seed.
+"""The event loop of a simulated cluster, and what becomes of every request. One workload and seed, one order of events.
 
-At equal times runs of iterations end first, then instances are lost or start, progress is told, routers wake, requests
-arrive, then later calls of programs, and then idle instances begin; ties within a kind go by instance, router and order of arrival. Nothing depends on whether runs
-leap or step, so both give the same result.
+Nothing depends on whether runs leap or step, so both give the same result.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from heapq import heappop, heappush
+from heapq import heappop
 from typing import Final
 
 from pointsman.core.decisions import Decision, Dispatch, Reject
-from pointsman.core.events import Finished, InstanceHealth, InstanceLost, InstanceSeen, PrefillEnded, Progress
+from pointsman.core.events import Finished, PrefillEnded, Progress
 from pointsman.core.instances import InstanceId
 from pointsman.core.requests import RequestView
 from pointsman.core.slo import Slo
 from pointsman.core.units import PS_PER_S, to_ps
-from pointsman.sim.engine import EngineCounters, Iteration, KvPull, RequestTooLongError
+from pointsman.sim.engine import EngineCounters, RequestTooLongError
 from pointsman.sim.predictors import Predictor
 from pointsman.sim.report import Outcome
+from pointsman.sim.simulation.cluster import Cluster
 from pointsman.sim.simulation.lives import NEVER, Leg, Life, Part
-from pointsman.sim.simulation.node import Link, Node, add_counters
-from pointsman.sim.simulation.options import MODEL, Happening, InstanceChange, SimulationOptions
+from pointsman.sim.simulation.node import Node
+from pointsman.sim.simulation.options import MODEL, SimulationOptions
 from pointsman.sim.simulation.programs import ProgramCall, Programs
 from pointsman.sim.simulation.recorder import Limits, Recorder
 from pointsman.sim.simulation.routers import Routers
+from pointsman.sim.simulation.timeline import (
+    CALL_ARRIVES,
+    INSTANCE_CHANGES,
+    INSTANCE_WAKES,
+    NO_MORE,
+    PROGRESS_IS_TOLD,
+    ROUTER_WAKES,
+    RUN_ENDS,
+    Timeline,
+)
 from pointsman.sim.workload.request import HASH_BLOCK_TOKENS, TraceRequest, Workload
 
-RUN_ENDS: Final = 0
-INSTANCE_CHANGES: Final = 1
-PROGRESS_IS_TOLD: Final = 2
-ROUTER_WAKES: Final = 3
-CALL_ARRIVES: Final = 4
-INSTANCE_WAKES: Final = 5
-STARTED_UP: Final = 1
-"""Version of an instance change's event that ends a start-up."""
 PROGRESS_PS: Final = 1_000_000_000_000
 """How often routers hear of progress, as the live router records it."""
-NO_MORE: Final = (1 << 62) - 1
-"""Later than anything: 53 days."""
-
-QueuedEvent = tuple[int, int, int, int]
-"""Time, kind, number of the instance, change or router, and the version of the instance's run."""
 
 
 @dataclass(slots=True)
@@ -75,10 +71,7 @@ class Simulation:
         """By prompt length: there are fewer of them than requests."""
         self._limits: dict[int, Limits] = {}
         self._arrivals: Iterator[TraceRequest] = iter(workload)
-        self._queue: list[QueuedEvent] = []
-        self._nodes: list[Node] = []
-        self._by_id: dict[InstanceId, Node] = {}
-        self._links: dict[tuple[int, int], Link] = {}
+        self._timeline = Timeline()
         self._lives: dict[str, Life] = {}
         self._programs = Programs(workload)
         self._routers = Routers(
@@ -90,10 +83,7 @@ class Simulation:
             self._wake_router,
             frozenset(map(str, options.explain)),
         )
-        self._changes: list[InstanceChange] = sorted(options.changes, key=lambda change: change.at_s)
-        self._now_ps = 0
-        self._turn = NO_MORE
-        """While runs end: whose run it is. Else all that end now have ended."""
+        self._cluster = Cluster(options, self._timeline, self._routers, self.recorder, self._lives)
         self._offered = 0
         self._retries = 0
         self._stopped = False
@@ -104,8 +94,11 @@ class Simulation:
 
     def run(self, on_progress: Callable[[int], None] | None = None, every: int = 2000) -> SimulationResult:
         """Until the last request has ended. `on_progress` hears how many have, about every `every` arrivals."""
-        self._start_instances()
-        queue, nodes = self._queue, self._nodes
+        timeline, nodes = self._timeline, self._cluster.nodes
+        queue = timeline.queue
+        self._cluster.start()
+        if self.options.report_progress:
+            timeline.add(PROGRESS_PS, PROGRESS_IS_TOLD, 0)
         upcoming = next(self._arrivals, None)
         arrival_ps = NO_MORE if upcoming is None else to_ps(upcoming.arrival_s)
         # What is queued and sorts before this comes before the next arrival.
@@ -118,15 +111,15 @@ class Simulation:
                 if kind == RUN_ENDS:
                     node = nodes[number]
                     if node.version == version:
-                        self._now_ps = now_ps
-                        self._turn = number
+                        timeline.now_ps = now_ps
+                        timeline.turn = number
                         self._end_run(node)
-                        self._turn = NO_MORE
+                        timeline.turn = NO_MORE
                 else:
-                    self._now_ps = now_ps
+                    timeline.now_ps = now_ps
                     self._happen(kind, number, version)
             elif upcoming is not None:
-                self._now_ps = max(self._now_ps, arrival_ps)
+                timeline.now_ps = max(timeline.now_ps, arrival_ps)
                 self._arrive(upcoming, arrival_ps)
                 if on_progress is not None and self._offered % every == 0:
                     on_progress(self.ended)
@@ -142,20 +135,23 @@ class Simulation:
     def _happen(self, kind: int, number: int, version: int) -> None:
         """Whatever but the end of a run."""
         if kind == INSTANCE_WAKES:
-            node = self._nodes[number]
+            node = self._cluster.nodes[number]
             if node.version == version and node.run is None:
-                self._begin_run(node)
+                self._cluster.begin_run(node)
         elif kind == INSTANCE_CHANGES:
-            self._change(number, ready=version == STARTED_UP)
+            loss = self._cluster.change(number, version)
+            if loss is not None:
+                for life in loss.lives:
+                    self._failed_attempt(life, loss.instance, f"{loss.node.name} was lost")
         elif kind == CALL_ARRIVES:
             self._offer_call(self._programs.arrived(number))
         elif kind == PROGRESS_IS_TOLD:
             self._tell_progress()
         else:
-            self._routers.wake(number, self._now_ps)
+            self._routers.wake(number, self._timeline.now_ps)
 
     def _wake_router(self, at_ps: int, replica: int) -> None:
-        heappush(self._queue, (at_ps, ROUTER_WAKES, replica, 0))
+        self._timeline.add(at_ps, ROUTER_WAKES, replica)
 
     # --- requests
 
@@ -221,7 +217,7 @@ class Simulation:
 
     def _send(self, life: Life, instance: InstanceId, part: Part, then: InstanceId | None) -> None:
         """Hand a leg to an instance that may be gone by now."""
-        node = self._by_id.get(instance)
+        node = self._cluster.serving(instance)
         if node is None or node.engine is None:
             self._failed_attempt(life, instance, "its instance is gone")
             return
@@ -242,70 +238,20 @@ class Simulation:
         if part is Part.PREFILL:
             leg.hold_kv = True
         elif life.source is not None:
-            leg.pull = self._pull(life.source, node)
+            leg.pull = self._cluster.pull(life.source, node)
         life.leg = leg
-        if node.run is not None:
-            self._cut(node, node.run)
         try:
-            node.engine.add(leg, self._now_ps)
+            self._cluster.add(leg, node)
         except RequestTooLongError as error:
             self.recorder.error(str(error))
             self._leave(life, completed=False)
             self._end(life, Outcome.FAILED)
-            return
-        if node.run is None:
-            # Begun by an event of its own, so that all that arrives now is there.
-            heappush(self._queue, (self._now_ps, INSTANCE_WAKES, node.number, node.version))
 
-    def _pull(self, source: Leg, target: Node) -> KvPull:
-        key = (source.node, target.number)
-        link = self._links.get(key)
-        if link is None:
-            link = self._links[key] = Link(self._nodes[source.node], target)
-        return KvPull(source.prompt_tokens, 0, link.arrive_ps)
-
-    # --- runs of iterations
-
-    def _begin_run(self, node: Node) -> None:
-        engine = node.engine
-        if engine is None:
-            return
-        run = engine.begin_run(self._now_ps)
-        node.run = run
-        node.version += 1
-        if run is not None:
-            if self.options.stepwise and run.iterations > 1:
-                engine.cut(run, self._now_ps)
-            heappush(self._queue, (run.end_ps, RUN_ENDS, node.number, node.version))
-            return
-        wake_ps = engine.wake_ps()
-        if wake_ps is not None:
-            heappush(self._queue, (wake_ps, INSTANCE_WAKES, node.number, node.version))
-        elif node.draining:
-            self._retire(node)
-
-    def _cut(self, node: Node, run: Iteration) -> None:
-        """Something has come: let the run end with the iteration under way."""
-        engine = node.engine
-        if engine is None or run.iterations == 1:
-            return
-        end_ps = run.end_ps
-        # An iteration that ends just now has made way for the next one where stepping would have had its turn by now.
-        engine.cut(run, self._now_ps + (node.number < self._turn))
-        if run.end_ps != end_ps:
-            node.version += 1
-            heappush(self._queue, (run.end_ps, RUN_ENDS, node.number, node.version))
+    # --- answers
 
     def _end_run(self, node: Node) -> None:
-        engine, run = node.engine, node.run
-        if engine is None or run is None:
-            return
-        node.run = None
-        outputs = engine.end_run(run)
-        waited = run.decode_sequences - run.singles - node.warming
-        if waited > 0:
-            self.recorder.measured.waited(run.first_ps, run.step_ps, run.iterations, waited)
-        for output in outputs:
+        engine, now_ps = node.engine, self._timeline.now_ps
+        for output in self._cluster.end_run(node):
             leg = output.request
             if isinstance(leg, Leg):
                 if leg.part is Part.PREFILL:
@@ -315,41 +261,32 @@ class Simulation:
                 if leg.life.first_token_ps == NEVER or leg.life.source is not None:
                     self._first_output(leg, node)
                 elif leg.preempted_ps != NEVER and leg.life.index >= self.recorder.warm_up:
-                    self.recorder.measured.waited(self._now_ps - leg.preempted_ps, 0, 1, 1)
+                    self.recorder.measured.waited(now_ps - leg.preempted_ps, 0, 1, 1)
                 leg.preempted_ps = NEVER
                 if output.finished:
                     self._finished(leg, node)
         if node.engine is engine:
-            self._begin_run(node)
+            self._cluster.begin_run(node)
 
     def _first_output(self, leg: Leg, node: Node) -> None:
         """The first token of a leg that answers."""
         life = leg.life
         warms_up = life.index < self.recorder.warm_up
         if life.first_token_ps == NEVER:
-            life.first_token_ps = self._now_ps
+            life.first_token_ps = self._timeline.now_ps
         elif not warms_up:
-            self.recorder.measured.waited(self._now_ps - life.first_token_ps, 0, 1, 1)
+            self.recorder.measured.waited(self._timeline.now_ps - life.first_token_ps, 0, 1, 1)
         if warms_up:
             node.warming += 1
         source = life.source
         if source is not None:
             life.source = None
-            self._release_kv(source)
+            self._cluster.release_kv(source)
         else:
-            now_s = self._now_ps / PS_PER_S
-            self._routers.record(life.replica, PrefillEnded(life.view.request_id, now_s), self._now_ps)
-
-    def _release_kv(self, source: Leg) -> None:
-        """What a prefill leg holds is needed no more."""
-        holder = self._nodes[source.node]
-        if holder.engine is None:
-            return
-        if holder.run is not None:
-            self._cut(holder, holder.run)
-        holder.engine.release_kv(source.request_id)
-        if holder.run is None:
-            heappush(self._queue, (self._now_ps, INSTANCE_WAKES, holder.number, holder.version))
+            now_s = self._timeline.now_ps / PS_PER_S
+            self._routers.record(
+                life.replica, PrefillEnded(life.view.request_id, now_s), self._timeline.now_ps
+            )
 
     def _finished(self, leg: Leg, node: Node) -> None:
         if leg.life.index < self.recorder.warm_up:
@@ -360,34 +297,34 @@ class Simulation:
         self.recorder.of(life.index).completed(
             life.arrived_ps,
             life.first_token_ps,
-            self._now_ps,
+            self._timeline.now_ps,
             life.output_tokens,
             self._limits[life.prompt_tokens],
         )
         if self.options.on_completed is not None:
-            self.options.on_completed(life, self._now_ps)
+            self.options.on_completed(life, self._timeline.now_ps)
         self._leave(life, completed=True)
         self._close(life, completed=True)
 
     def _prefilled(self, leg: Leg) -> None:
         """The prompt's KV is there: the answer goes on elsewhere."""
-        life, now_s = leg.life, self._now_ps / PS_PER_S
+        life, now_s = leg.life, self._timeline.now_ps / PS_PER_S
         request_id = life.view.request_id
         if self.options.prefill_answers:
-            life.first_token_ps = self._now_ps
+            life.first_token_ps = self._timeline.now_ps
             if life.output_tokens == 1:
-                self._release_kv(leg)
-                self._routers.record(life.replica, PrefillEnded(request_id, now_s), self._now_ps)
+                self._cluster.release_kv(leg)
+                self._routers.record(life.replica, PrefillEnded(request_id, now_s), self._timeline.now_ps)
                 self._completed(life)
                 return
         decode = leg.then
         if decode is None:
-            chosen = self._routers.choose_decode(life.replica, request_id, self._now_ps)
+            chosen = self._routers.choose_decode(life.replica, request_id, self._timeline.now_ps)
             if isinstance(chosen, Reject) or chosen.decode is None:
                 self._failed_attempt(life, None, chosen.why)
                 return
             decode = chosen.decode
-        self._routers.record(life.replica, PrefillEnded(request_id, now_s), self._now_ps)
+        self._routers.record(life.replica, PrefillEnded(request_id, now_s), self._timeline.now_ps)
         life.source = leg
         self._send(life, decode, Part.DECODE, None)
 
@@ -396,12 +333,12 @@ class Simulation:
         life.leg = life.source = None
         tokens = life.output_tokens if completed else 0
         finished = Finished(
-            life.view.request_id, self._now_ps / PS_PER_S, completed=completed, output_tokens=tokens
+            life.view.request_id, self._timeline.now_ps / PS_PER_S, completed=completed, output_tokens=tokens
         )
-        self._routers.record(life.replica, finished, self._now_ps)
+        self._routers.record(life.replica, finished, self._timeline.now_ps)
 
     def _end(self, life: Life, outcome: Outcome) -> None:
-        self.recorder.of(life.index).offered(life.arrived_ps, self._now_ps, outcome)
+        self.recorder.of(life.index).offered(life.arrived_ps, self._timeline.now_ps, outcome)
         self._close(life, completed=False)
 
     def _close(self, life: Life, *, completed: bool) -> None:
@@ -409,13 +346,15 @@ class Simulation:
         del self._lives[life.view.request_id]
         self.ended += 1
         if life.call is not None and not self._stopped:
-            for call in self._programs.ended(life.call, self._now_ps, completed=completed):
+            for call in self._programs.ended(life.call, self._timeline.now_ps, completed=completed):
                 number = self._programs.schedule(call)
-                heappush(self._queue, (call.at_ps, CALL_ARRIVES, number, 0))
+                self._timeline.add(call.at_ps, CALL_ARRIVES, number)
 
     def _failed_attempt(self, life: Life, instance: InstanceId | None, why: str) -> None:
         """Try again elsewhere while nothing has reached the client, or give up."""
-        self._drop_legs(life)
+        for leg in (life.leg, life.source):
+            if leg is not None:
+                self._cluster.drop(leg)
         self._leave(life, completed=False)
         if life.first_token_ps != NEVER or life.attempts >= self.options.attempts:
             self.recorder.error(why)
@@ -424,123 +363,21 @@ class Simulation:
         self._retries += 1
         if instance is not None:
             life.view = replace(life.view, excluded=life.view.excluded | {instance})
-        self._routers.submit(life.replica, life.view, self._now_ps)
-
-    def _drop_legs(self, life: Life) -> None:
-        """Free what an attempt that failed holds on instances that live."""
-        for leg in (life.leg, life.source):
-            if leg is None:
-                continue
-            node = self._nodes[leg.node]
-            if node.engine is None:
-                continue
-            if node.run is not None:
-                self._cut(node, node.run)
-            if not node.engine.release_kv(leg.request_id):
-                node.engine.abort(leg.request_id)
-
-    # --- instances
-
-    def _start_instances(self) -> None:
-        options = self.options
-        names: dict[str, int] = {}
-        for pool in options.pools:
-            for _ in range(pool.count):
-                names[pool.name] = number = names.get(pool.name, 0) + 1
-                node = Node(len(self._nodes), f"{pool.name}/{number}", pool, options.engine)
-                self._nodes.append(node)
-        late = {c.instance for c in self._changes if c.happening is Happening.STARTED}
-        first = {change.instance: change.happening for change in reversed(self._changes)}
-        for node in self._nodes:
-            if node.name not in late or first[node.name] is not Happening.STARTED:
-                node.begin_start(0)
-                self._start(node)
-        for number, change in enumerate(self._changes):
-            heappush(self._queue, (to_ps(change.at_s), INSTANCE_CHANGES, number, 0))
-        if options.report_progress:
-            heappush(self._queue, (PROGRESS_PS, PROGRESS_IS_TOLD, 0, 0))
-
-    def _start(self, node: Node) -> None:
-        instance = node.start()
-        self._by_id[instance.id] = node
-        self._routers.observe(InstanceSeen(instance), self._now_ps)
-        self._routers.observe(InstanceHealth(instance.id, available=True), self._now_ps)
-
-    def _change(self, number: int, *, ready: bool) -> None:
-        change = self._changes[number]
-        node = next(node for node in self._nodes if node.name == change.instance)
-        if ready:
-            if node.starting and node.started_ps == to_ps(change.at_s):  # nothing befell it since
-                self._start(node)
-        elif change.happening is Happening.STARTED:
-            if node.engine is None and not node.starting:
-                node.begin_start(self._now_ps)
-                ready_ps = self._now_ps + to_ps(change.startup_s)
-                heappush(self._queue, (ready_ps, INSTANCE_CHANGES, number, STARTED_UP))
-        elif node.starting:
-            node.lose(self._now_ps)
-        elif change.happening is Happening.DRAINED:
-            self._drain(node)
-        else:
-            self._lose(node)
-
-    def _drain(self, node: Node) -> None:
-        if node.instance is None or node.draining:
-            return
-        node.draining = True
-        self._routers.observe(InstanceHealth(node.instance.id, available=False), self._now_ps)
-        if node.run is None:
-            self._retire(node)
-
-    def _retire(self, node: Node) -> None:
-        """A drained instance goes when nobody needs anything of it any more."""
-        engine, instance = node.engine, node.instance
-        if engine is None or instance is None or engine.has_work() or engine.wake_ps() is not None:
-            return
-        if any(life.leg is not None and life.leg.then == instance.id for life in self._lives.values()):
-            return
-        self._forget(node, instance.id)
-
-    def _forget(self, node: Node, instance: InstanceId) -> None:
-        node.lose(self._now_ps)
-        del self._by_id[instance]
-        self._routers.observe(InstanceLost(instance), self._now_ps)
-
-    def _lose(self, node: Node) -> None:
-        """With all that runs there."""
-        engine, instance = node.engine, node.instance
-        if engine is None or instance is None:
-            return
-        held = [
-            life
-            for life in self._lives.values()
-            if life.source is not None and life.source.node == node.number
-        ]
-        lost = [leg.life for leg in engine.requests() if isinstance(leg, Leg)]
-        if node.run is not None:
-            run = node.run
-            iterations, waited = (
-                engine.abandon(run, self._now_ps),
-                run.decode_sequences - run.singles - node.warming,
-            )
-            if iterations and waited > 0:
-                self.recorder.measured.waited(run.first_ps, run.step_ps, iterations, waited)
-        self._forget(node, instance.id)
-        for life in dict.fromkeys(lost + held):
-            self._failed_attempt(life, instance.id, f"{node.name} was lost")
+        self._routers.submit(life.replica, life.view, self._timeline.now_ps)
 
     def _tell_progress(self) -> None:
         """How far every answer is, as routers see it in the streams they pass on."""
-        for node in self._nodes:
+        timeline = self._timeline
+        for node in self._cluster.nodes:
             engine, run = node.engine, node.run
             if engine is None or run is None:
                 continue
-            for request, tokens in engine.progress(run, self._now_ps):
+            for request, tokens in engine.progress(run, self._timeline.now_ps):
                 if isinstance(request, Leg) and request.part is not Part.PREFILL:
                     earlier = request.life.output_tokens - request.output_tokens
                     progress = Progress(request.request_id, earlier + tokens)
-                    self._routers.record(request.life.replica, progress, self._now_ps)
-        heappush(self._queue, (self._now_ps + PROGRESS_PS, PROGRESS_IS_TOLD, 0, 0))
+                    self._routers.record(request.life.replica, progress, self._timeline.now_ps)
+        timeline.add(timeline.now_ps + PROGRESS_PS, PROGRESS_IS_TOLD, 0)
 
     # --- the end
 
@@ -548,17 +385,12 @@ class Simulation:
         for life in list(self._lives.values()):
             self._end(life, Outcome.UNFINISHED)
         self.recorder.settle()
-        counters = EngineCounters()
-        for node in self._nodes:
-            add_counters(counters, node.past)
-            if node.engine is not None:
-                add_counters(counters, node.engine.counters)
         return SimulationResult(
             self.recorder,
-            counters,
-            sum(node.lived_s(self._now_ps) for node in self._nodes),
+            self._cluster.counters(),
+            sum(node.lived_s(self._timeline.now_ps) for node in self._cluster.nodes),
             self._retries,
-            self._now_ps,
+            self._timeline.now_ps,
             self._stopped,
             self._programs,
             self._routers.explanations,
