@@ -32,24 +32,27 @@ def command(json_file: Path | None, **given: Any) -> None:
     """
     plan = SimulationPlan(**given)
     plan.check()
-    running: list[Simulation] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for simulation in running:
-            simulation.stop()
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous: dict[int, Any] = {}
     try:
         with _bar() as bar:
             task = bar.add_task("simulated", total=None)
 
             def on_start(simulation: Simulation, planned: int) -> None:
-                running.append(simulation)
                 bar.update(task, total=planned)
+
+                # From now on there is something to report; before, whoever interrupts just ends.
+                def stop(number: int, frame: FrameType | None) -> None:
+                    simulation.stop()
+
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    previous[number] = signal.signal(number, stop)
 
             ran = run_plan(plan, on_start, lambda ended: bar.update(task, completed=ended))
     except TraceError as error:
         raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("interrupted before it began", err=True)
+        sys.exit(INTERRUPTED_STATUS)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
