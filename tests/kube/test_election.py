@@ -216,6 +216,18 @@ async def test_who_cannot_reach_the_api_server_stops_and_begins_again(fake: Fake
         await end(task)
 
 
+async def test_that_no_answer_came_in_time_is_told(
+    fake: FakeKube, client: ApiClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.faults.hang = True
+    election = Election(KEY, "one", Terms(lease_s=1, give_up_s=0.2, retry_s=0.05))
+    task = asyncio.create_task(Leader(client, KEY, election, Worker(), manager="test").run())
+    await until(lambda: bool(caplog.messages))
+    fake.faults.hang = False
+    await end(task)
+    assert caplog.messages[0] == f"the lease {KEY} cannot be renewed: no answer in time"
+
+
 async def test_that_the_work_ends_is_an_error(client: ApiClient) -> None:
     async def broken() -> None:
         raise ZeroDivisionError

@@ -95,7 +95,7 @@ class Leader:
         except ConflictError:
             log.debug("somebody else wrote the lease first")
         except (KubeError, TimeoutError) as error:
-            log.warning("the lease %s cannot be renewed: %s", self._key, error or "no answer in time")
+            log.warning("the lease %s cannot be renewed: %s", self._key, str(error) or "no answer in time")
 
     async def _give_back(self) -> None:
         if not self.is_leader:
