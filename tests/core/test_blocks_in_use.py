@@ -8,6 +8,11 @@ from hypothesis import strategies as st
 
 from pointsman.core.blocks_in_use import BlocksInUse
 from pointsman.core.prefix import PrefixIndex
+from pointsman.core.slots import Levels
+
+
+def by_slot(levels: Levels) -> dict[int, int]:
+    return {slot: depth for depth, slots in levels for slot in slots}
 
 
 def test_what_two_requests_share_is_a_repeat_until_one_of_them_has_ended() -> None:
@@ -21,7 +26,7 @@ def test_what_two_requests_share_is_a_repeat_until_one_of_them_has_ended() -> No
         (blocks.remove, 0, (1, 2, 9)),
     ):
         change(slot, hashes)
-        seen.append((list(blocks.repeats), blocks.depths((1, 2, 3), 0b11)))
+        seen.append((list(blocks.repeats), by_slot(blocks.levels((1, 2, 3), 0b11))))
     assert seen == [
         ([0, 0], {0: 3}),
         ([2, 0], {0: 3}),
@@ -51,7 +56,7 @@ def test_it_counts_what_each_slot_holds_more_than_once(seed: int) -> None:
     for slot, hashes in running:
         blocks.remove(slot, hashes)
     assert list(blocks.repeats) == [0, 0, 0]
-    assert blocks.depths(range(6), 0b111) == {}
+    assert blocks.levels(range(6), 0b111) == []
 
 
 @given(st.integers(0, 2**32), st.integers(1, 100))
@@ -63,4 +68,4 @@ def test_depths_of_all_slots_are_what_each_holds(seed: int, slots: int) -> None:
         index.insert(rng.randrange(slots), (0, 1, 9), 100)
     among = rng.getrandbits(slots)
     expected = {slot: index.held(slot, range(8)) for slot in range(slots) if among >> slot & 1}
-    assert index.depths(range(8), among) == {slot: held for slot, held in expected.items() if held}
+    assert by_slot(index.levels(range(8), among)) == {slot: held for slot, held in expected.items() if held}

@@ -176,4 +176,4 @@ def test_nothing_is_left_when_everything_has_ended(seed: int, steps: int) -> Non
     for load in (cluster.loads.running, cluster.loads.prefill_tokens, cluster.loads.context_tokens):
         assert not any(load)
     assert not any(cluster.in_use.repeats)
-    assert cluster.in_use.depths(range(7), 0b1111) == {}
+    assert cluster.in_use.levels(range(7), 0b1111) == []

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pointsman.core.slots import PerSlot, longer
+from pointsman.core.slots import Levels, PerSlot, longer, members
 
 
 class Match(NamedTuple):
@@ -24,31 +24,24 @@ class Match(NamedTuple):
 NO_MATCH = Match(0, 0)
 
 
-def depths(holders: Mapping[int, int], hashes: Sequence[int], among: int) -> dict[int, int]:
-    """How many leading blocks of a prompt each slot of the bit set `among` holds; slots that hold none are left out.
+def levels(holders: Mapping[int, int], hashes: Sequence[int], among: int) -> Levels:
+    """How many leading blocks of a prompt the slots of the bit set `among` hold.
 
     `holders`: bit sets of slots by block. One walk down the chain for all slots, however many they are.
     """
-    found: dict[int, int] = {}
+    found: Levels = []
     depth, mask = 0, among
     for block in hashes:
         left = mask & holders.get(block, 0)
         if left != mask and depth:
-            _note(found, mask ^ left, depth)
+            found.append((depth, members(mask ^ left)))
         mask = left
         if not mask:
             return found
         depth += 1
     if depth:
-        _note(found, mask, depth)
+        found.append((depth, members(mask)))
     return found
-
-
-def _note(found: dict[int, int], slots: int, depth: int) -> None:
-    while slots:
-        lowest = slots & -slots
-        found[lowest.bit_length() - 1] = depth
-        slots ^= lowest
 
 
 EVERYONE = -1
@@ -153,9 +146,9 @@ class PrefixIndex:
                 return depth
         return len(hashes)
 
-    def depths(self, hashes: Sequence[int], among: int) -> dict[int, int]:
-        """How many leading blocks of a prompt each slot of the bit set `among` holds, where it is more than none."""
-        return depths(self._holders, hashes, among)
+    def levels(self, hashes: Sequence[int], among: int) -> Levels:
+        """How many leading blocks of a prompt the slots of the bit set `among` hold."""
+        return levels(self._holders, hashes, among)
 
     def _drop(self, block: int, bit: int) -> None:
         left = self._holders[block] & ~bit

@@ -15,6 +15,9 @@ IntArray: TypeAlias = NDArray[np.int64]
 PerSlot: TypeAlias = "array[int]"
 """One 64-bit integer per slot."""
 
+Levels: TypeAlias = list[tuple[int, list[int]]]
+"""Numbers of leading blocks of a prompt, and the slots that have as many and no more. Who has none is in none of them."""
+
 FEW = 64
 """Up to so many instances are looped over."""
 
@@ -79,3 +82,17 @@ def bit_set(slots: Sequence[int]) -> int:
     for slot in slots:
         bits |= 1 << slot
     return bits
+
+
+def members(bits: int) -> list[int]:
+    """The slots of a bit set, in order."""
+    if bits.bit_count() > FEW:
+        flags = np.frombuffer(bits.to_bytes((bits.bit_length() + 7) // 8, "little"), np.uint8)
+        found: list[int] = np.flatnonzero(np.unpackbits(flags, bitorder="little")).tolist()
+        return found
+    few: list[int] = []
+    while bits:
+        lowest = bits & -bits
+        few.append(lowest.bit_length() - 1)
+        bits ^= lowest
+    return few

@@ -6,9 +6,9 @@ from typing import Final
 
 import numpy as np
 
-from pointsman.core.placement.policy import Costs, Pick, cheapest_of, kv_tokens, spread_tokens
+from pointsman.core.placement.policy import Costs, Pick, cheapest_of, kv_tokens, leading_tokens, spread_tokens
 from pointsman.core.requests import RequestView
-from pointsman.core.slots import Slots, vector
+from pointsman.core.slots import Levels, Slots, vector
 from pointsman.core.view import ClusterView, Stage
 
 
@@ -53,12 +53,12 @@ class KvCost:
     def costs(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage) -> Costs:
         """Of each slot, in their order."""
         hashes = request.block_hashes
-        cached: dict[int, int] = {}
-        in_use: dict[int, int] = {}
+        cached: Levels = []
+        in_use: Levels = []
         if hashes:
-            in_use = view.in_use.depths(hashes, slots.bits)
+            in_use = view.in_use.levels(hashes, slots.bits)
             if stage is not Stage.DECODE:
-                cached = view.prefixes.depths(hashes, slots.bits)
+                cached = view.prefixes.levels(hashes, slots.bits)
         if slots.few:
             return self._one_by_one(view, request, slots, stage, cached, in_use)
         loads, prompt, chosen = view.loads, request.prompt_tokens, slots.vector
@@ -77,24 +77,21 @@ class KvCost:
         request: RequestView,
         slots: Slots,
         stage: Stage,
-        cached: dict[int, int],
-        in_use: dict[int, int],
+        cached: Levels,
+        in_use: Levels,
     ) -> list[float]:
+        computed, shared = leading_tokens(cached, request), leading_tokens(in_use, request)
         loads, repeats = view.loads, view.in_use.repeats
         prefill, context, running = loads.prefill_tokens, loads.context_tokens, loads.running
         prompt, block_tokens = request.prompt_tokens, request.block_tokens
         computes = stage is not Stage.DECODE
         costs: list[float] = []
         for slot in slots.listed:
-            pending, new = prefill[slot], prompt
-            if slot in in_use:
-                new = max(0, prompt - in_use[slot] * block_tokens)
-            held = pending + context[slot] - block_tokens * repeats[slot]
-            cost = float(held + new) + self.active_request_weight * running[slot]
+            pending = prefill[slot]
+            held = pending + context[slot] - block_tokens * repeats[slot] + prompt - shared.get(slot, 0)
+            cost = float(held) + self.active_request_weight * running[slot]
             if computes:
-                credit = 0.0
-                if slot in cached:
-                    credit = self.overlap_credit * min(prompt, cached[slot] * block_tokens)
+                credit = self.overlap_credit * computed.get(slot, 0)
                 cost += self.prefill_load_scale * max(0.0, pending + prompt - credit)
             costs.append(cost)
         return costs

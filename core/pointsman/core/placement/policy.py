@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointsman.core.requests import RequestView
-from pointsman.core.slots import IntArray, PerSlot, Slots, vector
+from pointsman.core.slots import IntArray, Levels, PerSlot, Slots, vector
 from pointsman.core.view import ClusterView, Stage
 
 Costs: TypeAlias = "list[float] | NDArray[np.float64]"
@@ -106,11 +106,21 @@ def kv_tokens(view: ClusterView, slots: Slots, block_tokens: int) -> IntArray:
     return held - block_tokens * vector(view.in_use.repeats)[chosen] if block_tokens else held
 
 
-def spread_tokens(depths: dict[int, int], view: ClusterView, request: RequestView, slots: Slots) -> IntArray:
-    """Tokens of the prompt in the leading blocks that each of `slots` has, by `depths`, at most all."""
+def leading_tokens(levels: Levels, request: RequestView) -> dict[int, int]:
+    """Tokens of the prompt in the leading blocks that slots have, at most all; slots that have none are left out."""
+    found: dict[int, int] = {}
+    for blocks, slots in levels:
+        tokens = min(request.prompt_tokens, blocks * request.block_tokens)
+        for slot in slots:
+            found[slot] = tokens
+    return found
+
+
+def spread_tokens(levels: Levels, view: ClusterView, request: RequestView, slots: Slots) -> IntArray:
+    """The same of each of `slots`, in their order."""
     tokens = np.zeros(len(view.loads.running), np.int64)
-    for slot, blocks in depths.items():
-        tokens[slot] = min(request.prompt_tokens, blocks * request.block_tokens)
+    for blocks, which in levels:
+        tokens[which] = min(request.prompt_tokens, blocks * request.block_tokens)
     return tokens[slots.vector]
 
 

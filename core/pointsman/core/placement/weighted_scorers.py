@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pointsman.core.placement.policy import Pick, cheapest_of, kv_tokens, spread_tokens
+from pointsman.core.placement.policy import Pick, cheapest_of, kv_tokens, leading_tokens, spread_tokens
 from pointsman.core.requests import RequestView
-from pointsman.core.slots import Slots, vector
+from pointsman.core.slots import Levels, Slots, vector
 from pointsman.core.view import ClusterView, Stage
 
 
@@ -36,17 +36,16 @@ class WeightedScorers:
         self.prefix_weight: Final = prefix_weight
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
-        cached: dict[int, int] = {}
+        cached: Levels = []
         if request.block_hashes and stage is not Stage.DECODE:
-            cached = view.prefixes.depths(request.block_hashes, slots.bits)
+            cached = view.prefixes.levels(request.block_hashes, slots.bits)
         scores = self._few if slots.few else self._many
         slot, cost = cheapest_of(slots, scores(view, request, slots, cached), rng)
         return Pick(slot, cost, "highest weighted score")
 
-    def _few(
-        self, view: ClusterView, request: RequestView, slots: Slots, cached: dict[int, int]
-    ) -> list[float]:
+    def _few(self, view: ClusterView, request: RequestView, slots: Slots, cached: Levels) -> list[float]:
         loads, capacities, listed = view.loads, view.kv_capacities, slots.listed
+        computed = leading_tokens(cached, request)
         repeats, block_tokens, prompt = view.in_use.repeats, request.block_tokens, request.prompt_tokens
         queued = [loads.running[slot] for slot in listed]
         longest = max(queued)
@@ -57,13 +56,13 @@ class WeightedScorers:
             held = loads.prefill_tokens[slot] + loads.context_tokens[slot] - block_tokens * repeats[slot]
             used = held / capacities[slot] if capacities[slot] else 0.5
             score = self.queue_weight * queue + self.kv_weight * (1.0 - min(1.0, used))
-            if slot in cached:
-                score += self.prefix_weight * (min(prompt, cached[slot] * block_tokens) / max(1, prompt))
+            if slot in computed:
+                score += self.prefix_weight * (computed[slot] / max(1, prompt))
             costs.append(-score)
         return costs
 
     def _many(
-        self, view: ClusterView, request: RequestView, slots: Slots, cached: dict[int, int]
+        self, view: ClusterView, request: RequestView, slots: Slots, cached: Levels
     ) -> NDArray[np.float64]:
         chosen = slots.vector
         queued = vector(view.loads.running)[chosen]
