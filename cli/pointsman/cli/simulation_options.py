@@ -112,7 +112,7 @@ def shared_options(*, without: Sequence[str] = ()) -> Option:
         ),
         "events": click.option(
             "--events",
-            type=FilePath(),
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
             help="CSV of what befalls instances: at_s, instance (POOL/NUMBER), what (fail, stop, start), and maybe startup.",
         ),
         "slo": click.option(
