@@ -6,7 +6,7 @@ STAMP   := $(VENV)/.pointsman-installed
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay bench-simulator bench-live-vllm fuzz crds manifests lock cluster \
+.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay bench-simulator bench-live-vllm bench-vllm-overhead fuzz crds manifests lock cluster \
         bench-operator cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm test-vllm-full test-parity
 
 help: ## this list
@@ -51,6 +51,10 @@ bench-simulator: $(STAMP) ## the simulator's speed and memory from outside, and 
 bench-live-vllm: $(STAMP) ## a real vLLM profiled, loaded, and simulated with its profile (ARGS=--help)
 	-@$(MAKE) --no-print-directory vllm-environment
 	PYTHONPATH=bench:e2e/vllm $(BIN)/python -m live_vllm $(ARGS)
+
+bench-vllm-overhead: $(STAMP) ## vLLM's own load client directly at a real vLLM and through the router (ARGS=--rounds=5)
+	-@$(MAKE) --no-print-directory vllm-environment
+	PYTHONPATH=bench:e2e/vllm $(BIN)/python -m vllm_overhead $(ARGS)
 
 # Hours on two cores; what has run is remembered in build/decisions.
 bench-decisions: $(STAMP) ## experiments on decisions: papers, capacity, peers, queue orders (DATA=DIR, EXPERIMENTS=...)

@@ -1,7 +1,5 @@
 """The router in front of real engines, asked by clients that nobody here wrote."""
 
-import json
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from contract.serving import settled
 from contract.transfer import LEND, PULLED
 from realengine.engine import MODEL, RealEngine
 from realengine.environment import Environment
+from realengine.load_client import BenchServe
 from realengine.router import Backend, Router, routing
 
 EXPLAIN = {"x-pointsman-explain": "1"}
@@ -205,39 +204,5 @@ def test_vllms_own_load_client(
     artefacts: Path,
 ) -> None:
     url = real_pair[0].url if layout == "directly" else request.getfixturevalue(layout).url
-    result = artefacts / f"bench-{layout}.json"
-    command = [
-        *(
-            str(environment.python),
-            "-m",
-            "vllm.entrypoints.cli.main",
-            "bench",
-            "serve",
-            "--backend",
-            "openai",
-        ),
-        *(
-            "--base-url",
-            url,
-            "--model",
-            MODEL,
-            "--tokenizer",
-            str(environment.model),
-            "--dataset-name",
-            "random",
-        ),
-        *("--random-input-len", "256", "--random-output-len", "48", "--num-prompts", "60", "--ignore-eos"),
-        *(
-            "--request-rate",
-            "4",
-            "--seed",
-            str(len(layout)),
-            "--save-result",
-            "--result-filename",
-            str(result),
-        ),
-    ]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=artefacts)
-    (artefacts / f"bench-{layout}.txt").write_text(done.stdout + done.stderr)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(result.read_text())["completed"] == 60
+    report = BenchServe().run(url, len(layout), environment, artefacts / f"bench-{layout}.json")
+    assert report["completed"] == 60
