@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from pointsman.cli.compare import command, unequal
-from pointsman.cli.comparison import CapacityError, Case, Compared, capacity_of, split_policies
+from pointsman.cli.comparison import CapacityError, Case, Compared, capacity_of, run_case, split_policies
 from pointsman.cli.comparison_plots import draw
 from pointsman.cli.comparison_view import print_comparison
 from pointsman.cli.simulation import SimulationPlan, run_plan
@@ -137,6 +138,12 @@ def test_a_case_is_what_simulate_gives(trace: Path, tmp_path: Path) -> None:
     assert found.pop("load") is None
     assert found == alone
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_no_profile_comes_back_from_another_process(trace: Path) -> None:
+    """Compiled, the frozen classes of a profile cannot be unpickled."""
+    case = Case(SimulationPlan(str(trace), POOLS, "round_robin"), 1.0)
+    assert b"pointsman.core.perf" not in pickle.dumps(run_case(case, None))
 
 
 @pytest.mark.parametrize(

@@ -112,11 +112,12 @@ class Runner:
 
     def run(self, cases: Sequence[Case]) -> Iterator[tuple[int, Compared]]:
         """Place and outcome of each case, as they end. Raises what `run_plan` raises."""
-        futures: dict[Future[Compared], int] = {
-            self._pool.submit(_run_case, case, self._news): number for number, case in enumerate(cases)
+        futures: dict[Future[tuple[Report, Sequence[str]]], int] = {
+            self._pool.submit(run_case, case, self._news): number for number, case in enumerate(cases)
         }
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            number = futures[future]
+            yield number, Compared(cases[number], *future.result())
 
     def ended(self) -> int:
         """Requests that ended since the last call."""
@@ -135,7 +136,8 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _run_case(case: Case, news: "Queue[int] | None") -> Compared:
+def run_case(case: Case, news: "Queue[int] | None") -> tuple[Report, Sequence[str]]:
+    """Report and explanations. The case stays here: its plan holds profiles by now, which a compiled core cannot unpickle."""
     told = planned = 0
 
     def on_start(_: Simulation, requests: int) -> None:
@@ -150,4 +152,4 @@ def _run_case(case: Case, news: "Queue[int] | None") -> Compared:
 
     ran = run_plan(case.plan, on_start, tell)
     tell(planned)
-    return Compared(case, ran.report, ran.result.explanations)
+    return ran.report, ran.result.explanations
