@@ -55,13 +55,17 @@ def ranking(rows: list[Row]) -> Figure:
     for rate in dict.fromkeys(row["rate"] for row in rows):
         of_rate = [row for row in rows if row["rate"] == rate and row["bound_s"] is None]
         points = sorted((row["tau"], row["s_per_token"], row["s_per_token_runs"]) for row in of_rate)
-        taus, means, runs = zip(*points, strict=True)
-        below = [mean - min(values) for mean, values in zip(means, runs, strict=True)]
-        above = [max(values) - mean for mean, values in zip(means, runs, strict=True)]
+        taus, means_s, runs = zip(*points, strict=True)
+        means = [1000 * mean for mean in means_s]
+        below = [mean - 1000 * min(values) for mean, values in zip(means, runs, strict=True)]
+        above = [1000 * max(values) - mean for mean, values in zip(means, runs, strict=True)]
         label = f"{rate:g} requests/s" if rate else "burst of 2,000"
         axes.errorbar(taus, means, (below, above), fmt="o-", capsize=3, label=label)
     axes.set_xlabel("Kendall's tau of the predictions (0: first come, first served)")
-    axes.set_ylabel("mean of end-to-end s per output token")
+    axes.set_ylabel("end-to-end ms per output token, mean over requests")
     axes.set_yscale("log")
+    axes.set_yticks(ticks := (10, 20, 50, 100, 200, 300), [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
     axes.legend(fontsize=8)
     return figure

@@ -13,7 +13,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -94,10 +94,8 @@ def known_lengths(file: Path) -> list[tuple[int, int]]:
 
 
 def _row(case: Case, lengths: Lengths) -> Row:
-    measured = [
-        remembered({"ranking": asdict(case), "seed": seed}, lambda seed=seed: _measure(case, lengths, seed))  # type: ignore[misc]
-        for seed in SEEDS
-    ]
+    facts = {"ranking": asdict(case), "requests": REQUESTS}
+    measured = [remembered({**facts, "seed": seed}, partial(_measure, case, lengths, seed)) for seed in SEEDS]
     per_token = [run["s_per_token"] for run in measured]
     return {
         "rate": case.rate,

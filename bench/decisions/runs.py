@@ -54,12 +54,12 @@ def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 def run(plan: SimulationPlan) -> Result:
     facts = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
-    facts["code"] = code()
     return remembered(facts, lambda: json.loads(json.dumps(run_plan(plan).report.as_json(), default=str)))
 
 
 def remembered(facts: Mapping[str, object], compute: Callable[[], Result]) -> Result:
-    """What `compute` gave when it was last asked for with these facts, or gives now."""
+    """What `compute` gave when this version of the simulator was last asked for it with these facts, or gives now."""
+    facts = {**facts, "code": code()}
     key = hashlib.sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:24]
     file = REMEMBERED / f"{key}.json"
     if file.exists():
