@@ -5,6 +5,9 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.pointsman-installed
 WORKERS ?= auto
 
+# Where a shell asks for no bytecode, every process that a test starts would compile all that it imports, vLLM too.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay bench-simulator bench-live-vllm bench-vllm-overhead fuzz crds manifests lock cluster \
         bench-operator cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm test-vllm-full test-parity
