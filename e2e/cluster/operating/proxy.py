@@ -102,9 +102,9 @@ class Proxy:
 
     async def _watch(self, request: web.Request, response: aiohttp.ClientResponse) -> web.StreamResponse:
         passed = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await passed.prepare(request)
         held = b""
         try:
+            await passed.prepare(request)
             async for chunk in response.content.iter_any():
                 *lines, held = (held + chunk).split(b"\n")
                 for line in lines:
