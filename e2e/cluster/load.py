@@ -70,6 +70,11 @@ class Load:
         self._process.send_signal(signal.SIGINT)
 
     @property
+    def begun(self) -> bool:
+        """Whether an answer has been recorded, or the load has ended without."""
+        return not self.running or (self._records.exists() and self._records.stat().st_size > 0)
+
+    @property
     def running(self) -> bool:
         return self._process.poll() is None
 

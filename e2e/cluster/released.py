@@ -20,7 +20,8 @@ NO_ACCELERATOR = [{"name": "none", "count": 0}]
 RATE = 4.0
 """Requests a second, unless told otherwise."""
 TOKENS = 60
-BEGUN_SECONDS = 5.0
+BEGUN_SECONDS = 120.0
+"""That a busy machine may take until the first answer is recorded."""
 
 
 def simulated(*args: str, pools: list[JSON], grace_seconds: int = 30, deadline_seconds: int = 30) -> JSON:
@@ -106,7 +107,8 @@ class Released:
         """What becomes of requests while something is done to the service, and for so long after; None: the rest of the time."""
         folder = self.folder / secrets.token_hex(4)
         with Load(self.cluster, self.url, folder, seconds=seconds, rate=rate, tokens=tokens) as load:
-            time.sleep(BEGUN_SECONDS)
+            # What is done before a request was answered hits the start of the load, which is no request.
+            eventually(lambda: load.begun, "no answer is recorded", BEGUN_SECONDS)
             act()
             assert load.running, "it took longer than the load: nothing was measured"
             if after is not None:
