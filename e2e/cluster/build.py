@@ -3,7 +3,15 @@
 import os
 import sys
 
-from e2e.cluster import binaries, images, leader_worker_set, local, metrics_server, requirements
+from e2e.cluster import (
+    binaries,
+    first_objects,
+    images,
+    leader_worker_set,
+    local,
+    metrics_server,
+    requirements,
+)
 from e2e.cluster.commands import CommandError
 
 
@@ -22,8 +30,10 @@ def main() -> None:
         # Not an error: the tests are skipped for the same reasons, and say so.
         print("nothing is built for a cluster here: " + "; ".join(reasons))
         return
-    for folder in suite_folders(os.environ.get("KUBE") or binaries.DEFAULT_KUBERNETES):
+    kubernetes = os.environ.get("KUBE") or binaries.DEFAULT_KUBERNETES
+    for folder in suite_folders(kubernetes):
         binaries.build(folder)
+    first_objects.prepared(local.build(kubernetes))
     local.store()
     image = images.project()
     for folder in EXTRAS:

@@ -5,6 +5,7 @@ Everything starts at once and waits for what it needs by itself, so the cluster 
 
 import http.client
 import json
+import signal
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e2e.cluster import certificates, kubeconfig, network
+from e2e.cluster import certificates, commands, kubeconfig, network
 from e2e.cluster.sandbox import Sandbox
 
 READY_SECONDS = 120.0
@@ -60,23 +61,34 @@ class Binaries:
 class ControlPlane:
     """A control plane in a sandbox, which is the caller's to close."""
 
-    def __init__(self, sandbox: Sandbox, built: Binaries, nodes: Sequence[str]) -> None:
-        """Start everything; users for the named nodes are known from the beginning. Raises SandboxError."""
+    def __init__(
+        self, sandbox: Sandbox, built: Binaries, nodes: Sequence[str], first_objects: Path | None = None
+    ) -> None:
+        """Start etcd, on a copy of its data in `first_objects`, and the API server, which knows users for the named nodes.
+
+        Raises SandboxError, CommandError.
+        """
         self.sandbox = sandbox
         self.binaries = built
         self.audit_log = sandbox.logs / "audit.log"
         self._users = kubeconfig.control_plane_users() | {node: kubeconfig.node_user(node) for node in nodes}
         self._node_grace_s = NODE_GRACE_SECONDS if nodes else FAKE_NODE_GRACE_SECONDS
         self._folder = sandbox.folder / "control-plane"
+        self.storage = self._folder / "etcd"
         self._certificate = certificates.Certificate(self._folder / "api-server").certificate
         self._folder.mkdir()
+        if first_objects is not None:
+            commands.run(["cp", "--archive", "--sparse=always", first_objects, self.storage])
         self._start_storage()
         self._start_api_server()
-        self._start_clients()
+
+    def wait_for_api_server(self) -> None:
+        """Raises NotReadyError, or SandboxError when a component has died."""
+        self.wait("the API server is not ready", self._is_ready)
 
     def wait_until_ready(self) -> None:
         """Raises NotReadyError, or SandboxError when a component has died."""
-        self.wait("the API server is not ready", self._is_ready)
+        self.wait_for_api_server()
         self.wait("there is no default service account", self._has_service_account)
 
     def listens(self) -> bool:
@@ -134,6 +146,11 @@ class ControlPlane:
                 raise NotReadyError(f"{otherwise} after {seconds:.0f} s; logs: {self.sandbox.logs}")
             time.sleep(POLL_SECONDS)
 
+    def stop_storing(self) -> None:
+        """End API server and etcd as a service manager does, so that everything is written. Raises SandboxError."""
+        for component in ("kube-apiserver", "etcd"):
+            self.sandbox.kill(component, signal.SIGTERM)
+
     def start_kwok(self) -> None:
         """Let nodes annotated as fake be kept alive, and their pods run without containers."""
         stages = self.binaries.kwok / "files"
@@ -160,7 +177,7 @@ class ControlPlane:
             "etcd",
             [
                 self.binaries.etcd / "etcd",
-                f"--data-dir={self._folder / 'etcd'}",
+                f"--data-dir={self.storage}",
                 "--listen-client-urls=http://127.0.0.1:2379",
                 "--advertise-client-urls=http://127.0.0.1:2379",
                 "--listen-peer-urls=http://127.0.0.1:2380",
@@ -222,7 +239,8 @@ class ControlPlane:
             ],
         )
 
-    def _start_clients(self) -> None:
+    def start_clients(self) -> None:
+        """Start controller manager and scheduler. Raises SandboxError."""
         self.sandbox.start(
             "kube-controller-manager",
             [

@@ -10,6 +10,7 @@ from typing import Any, Self
 from e2e.cluster import (
     binaries,
     dns,
+    first_objects,
     image_store,
     images,
     leader_worker_set,
@@ -32,14 +33,20 @@ class LocalCluster(Cluster):
 
     image = images.PROJECT_IMAGE
 
-    def __init__(self, sandbox: Sandbox, built: Binaries, nodes: int, store: Path | None) -> None:
-        """Start a control plane, and what nodes run before it answers, with the images of `store`. Raises SandboxError."""
+    def __init__(
+        self, sandbox: Sandbox, built: Binaries, begun: Path, nodes: int, store: Path | None
+    ) -> None:
+        """Start a control plane on the first objects in `begun`, and what nodes run before it answers, with the images of `store`.
+
+        Raises SandboxError, CommandError.
+        """
         addresses = [network.NodeAddress(index) for index in range(nodes)]
         network.connect(sandbox, addresses)
         self.sandbox = sandbox
         self._binaries = built
         self._nodes = {address.name: Node(sandbox, address, built.kubernetes) for address in addresses}
-        self.control_plane = ControlPlane(sandbox, built, list(self._nodes))
+        self.control_plane = ControlPlane(sandbox, built, list(self._nodes), begun)
+        self.control_plane.start_clients()
         for node in self._nodes.values():
             node.start_containerd(store)
 
@@ -183,9 +190,10 @@ def store() -> Path:
 
 def _start(kubernetes: str, parent: Path, *, nodes: int, store: Path | None) -> LocalCluster:
     built = build(kubernetes)
+    begun = first_objects.prepared(built)
     sandbox = Sandbox(parent)
     try:
-        cluster = LocalCluster(sandbox, built, nodes, store)
+        cluster = LocalCluster(sandbox, built, begun, nodes, store)
         if nodes:
             cluster.run_nodes()
         else:
