@@ -9,7 +9,6 @@ and the folder, and ends.
 import ctypes
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +28,7 @@ def cgroup_hierarchies() -> list[Path]:
 def remove(folder: Path) -> None:
     """Remove the cgroups named as the folder is, and the folder. Nothing of the sandbox may run any more.
 
-    Raises OSError when a cgroup is still busy after REMOVAL_SECONDS.
+    Raises OSError when a cgroup is still busy after REMOVAL_SECONDS, CalledProcessError when the folder is still there.
     """
     deadline = time.monotonic() + REMOVAL_SECONDS
     for hierarchy in cgroup_hierarchies():
@@ -45,7 +44,8 @@ def remove(folder: Path) -> None:
                     raise
                 time.sleep(0.02)
     while folder.is_dir():
-        shutil.rmtree(folder, ignore_errors=time.monotonic() < deadline)
+        # A third of shutil's CPU time for the thousands of links that are a node's images.
+        subprocess.run(["rm", "--recursive", "--force", folder], check=time.monotonic() > deadline)
 
 
 def _remove_cgroup(cgroup: Path) -> None:
