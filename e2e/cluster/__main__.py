@@ -8,7 +8,7 @@ import os
 import signal
 from pathlib import Path
 
-from e2e.cluster import binaries, local, requirements
+from e2e.cluster import binaries, images, local, requirements
 
 
 def parse() -> argparse.Namespace:
@@ -47,6 +47,9 @@ def main() -> None:
         else:
             started = local.start_control_plane(arguments.kubernetes, parent=arguments.folder)
         with started as cluster:
+            if arguments.nodes:
+                # Nobody can pull it here: whoever tries the chart on this cluster names it as POINTSMAN_REDIS_IMAGE.
+                cluster.import_image(images.redis())
             if arguments.fake_nodes:
                 cluster.add_fake_nodes(arguments.fake_nodes)
             refuse_second(arguments.folder)  # it may have come up meanwhile
