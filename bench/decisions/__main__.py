@@ -20,6 +20,7 @@ from decisions import (
     peers_table,
     ranking,
     splitwise,
+    splitwise_table,
 )
 from decisions.plots import draw, draw_all
 from decisions.runs import runs
@@ -55,6 +56,12 @@ def compare_peers(given: Given) -> None:
     tell(draw("peers"))
 
 
+def compare_clusters(given: Given) -> None:
+    splitwise.compare(given.data, given.jobs)
+    tell(splitwise_table.tables())
+    tell(draw("splitwise"))
+
+
 def from_paper(name: str, experiment: Callable[[Path, int], object]) -> Callable[[Given], None]:
     def run(given: Given) -> None:
         experiment(given.data, given.jobs)
@@ -64,7 +71,7 @@ def from_paper(name: str, experiment: Callable[[Path, int], object]) -> Callable
 
 
 EXPERIMENTS: Mapping[str, Callable[[Given], object]] = {
-    "splitwise": from_paper("splitwise", splitwise.compare),
+    "splitwise": compare_clusters,
     "distserve": from_paper("distserve", distserve.place),
     "ranking": from_paper("ranking", ranking.rank),
     "agents": from_paper("agents", agents.compare),

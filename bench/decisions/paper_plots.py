@@ -2,32 +2,49 @@
 
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 
 
 def splitwise(rows: list[Row]) -> Figure:
-    """Bars of requests per second at equal cost, a panel per workload."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    """Bars of requests per second for one budget, a panel per budget and workload, with the spread over seeds."""
     workloads = list(dict.fromkeys(row["workload"] for row in rows))
+    budgets = list(dict.fromkeys(row["budget"] for row in rows))
+    figure = Figure(figsize=(10, 0.6 + 3.1 * len(budgets)), layout="constrained")
+    panels = figure.subplots(len(budgets), len(workloads), squeeze=False)
+    for budget, of_budget in zip(budgets, panels, strict=True):
+        for workload, axes in zip(workloads, of_budget, strict=True):
+            shown = [row for row in rows if (row["budget"], row["workload"]) == (budget, workload)]
+            _clusters(axes, shown)
+            axes.set_title(f"{workload}, equal {budget}", fontsize=9)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=3)
+    figure.supylabel("requests/s within all nine limits", fontsize=9)
+    return figure
+
+
+def _clusters(axes: Axes, rows: list[Row]) -> None:
     kinds = {
         "prompts whole, decode as measured": ("fitted", False),
         "best chunk, decode as measured": ("fitted", True),
         "prompts whole, decode flat": ("flat decode", False),
     }
-    for axes, workload in zip(figure.subplots(1, len(workloads), squeeze=False)[0], workloads, strict=True):
-        of_workload = [row for row in rows if row["workload"] == workload and row["budget"] == "cost"]
-        systems = list(dict.fromkeys(row["system"] for row in of_workload))
-        for place, (label, kind) in enumerate(kinds.items()):
-            rates = {row["system"]: row for row in of_workload if (row["cost_model"], row["tuned"]) == kind}
-            where = [systems.index(name) + 0.27 * (place - 1) for name in rates]
-            axes.bar(where, [row["rate"] for row in rates.values()], width=0.25, label=label)
-        axes.set_xticks(range(len(systems)), systems, fontsize=8, rotation=20)
-        axes.set_title(workload)
-    axes.legend(fontsize=8)
-    figure.supylabel("requests/s within all nine limits")
-    return figure
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    for place, (label, kind) in enumerate(kinds.items()):
+        shown = [row for row in rows if (row["cost_model"], row["tuned"]) == kind]
+        if not shown:
+            continue
+        where = [systems.index(row["system"]) + 0.27 * (place - 1) for row in shown]
+        axes.bar(where, [row["rate"] for row in shown], width=0.25, label=label)
+        axes.vlines(
+            where,
+            [min(row["rates"]) for row in shown],
+            [max(row["rates"]) for row in shown],
+            color="black",
+            linewidth=1,
+        )
+    axes.set_xticks(range(len(systems)), systems, fontsize=8, rotation=15)
 
 
 def distserve(rows: list[Row]) -> Figure:

@@ -15,7 +15,7 @@ def peers(rows: list[Row]) -> Figure:
     """Medians over windows with the least and the most; a row a setting, fresh views left and stale ones right."""
     settings = list(dict.fromkeys((row["trace"], row["pools"]) for row in rows))
     delays = sorted({row["view_delay_s"] for row in rows})
-    figure = Figure(figsize=(11, 3.3 * len(settings)), layout="constrained")
+    figure = Figure(figsize=(11, 2.9 * len(settings)), layout="constrained")
     panels = figure.subplots(len(settings), len(delays), squeeze=False, sharey="row")
     for setting, of_setting in zip(settings, panels, strict=True):
         for delay, axes in zip(delays, of_setting, strict=True):
@@ -24,7 +24,11 @@ def peers(rows: list[Row]) -> Figure:
             ]
             _attained_by_load(axes, shown)
             views = f"views {1000 * delay:g} ms old" if delay else "fresh views"
-            axes.set_title(f"{setting[0].removesuffix('.csv.gz')} on {setting[1]}, {views}", fontsize=9)
+            trace, profile = (
+                setting[0].removesuffix(".csv.gz").removeprefix("gen:"),
+                setting[1].partition(":")[2],
+            )
+            axes.set_title(f"{trace} on 8 x {profile}, {views}", fontsize=8)
         of_setting[0].set_ylabel("% of requests within the SLO", fontsize=9)
         of_setting[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     for axes in panels[-1]:
@@ -55,5 +59,7 @@ def _attained_by_load(axes: Axes, rows: list[Row]) -> None:
             capsize=1.5,
             label=policy,
         )
+    loads = sorted({row["load"] for row in rows})
+    axes.set_xticks(loads, [f"{load:.0%}" for load in loads])
     axes.set_ylim(0, 103)
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)

@@ -6,6 +6,7 @@ from decisions.distserve import GPUS, placements
 from decisions.ranking import cases
 from decisions.splitwise import WHOLE_PROMPTS, slowdowns, within_limits
 from decisions.splitwise_machines import BUDGETS, SYSTEMS, CostModel, pools_of, reference_cost
+from decisions.splitwise_table import binding
 
 from pointsman.sim.engine import EngineOptions
 from pointsman.sim.workload.request import TraceRequest
@@ -49,6 +50,13 @@ def test_one_broken_limit_of_the_nine_is_enough(name: str, at: int) -> None:
     assert within_limits(found)
     found[name][at] = 6.0
     assert not within_limits(found)
+
+
+def test_the_limit_that_is_met_first_is_the_one_with_the_largest_share_used() -> None:
+    found = {"ttft": [1.0, 1.0, 5.5], "tbt": [1.2, 1.2, 1.2], "e2e": [1.0, 1.0, 1.0]}
+    assert binding(found) == "TBT p50"
+    found["ttft"][2] = 5.9
+    assert binding(found) == "TTFT p99"
 
 
 def test_placements_use_up_to_four_gpus_each_once() -> None:
