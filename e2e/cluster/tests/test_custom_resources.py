@@ -267,7 +267,7 @@ BAD: dict[str, tuple[JSON, list[str]]] = {
     "a name with spaces": (changed("model/name", "my model"), ["spec.model.name", "like `org/model-8b`"]),
     "memory in a unit of shops": (
         changed("pools/0/resources", {"requests": {"memory": "32GB"}}),
-        ["spec.pools[0].resources.requests[memory]", '"32GB"', "must be an amount"],
+        ["spec.pools[0].resources.requests[memory]", "must be an amount"],  # 1.36 alone shows the value
     ),
     "an address for an id": (
         changed("model/source", {"hub": {"id": "https://huggingface.co/org/model"}}),
