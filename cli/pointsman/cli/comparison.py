@@ -4,8 +4,9 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.managers import SyncManager
 from pathlib import Path
 from queue import Queue
@@ -92,13 +93,19 @@ class Runner:
 
     def __init__(self, jobs: int) -> None:
         context = get_context("spawn")  # a fork would inherit whatever threads the libraries have started
-        self._pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts)
+        self._pool = ProcessPoolExecutor(jobs, mp_context=context)
         self._manager = SyncManager(ctx=context)
         self._news: Queue[int] | None = None
 
     def __enter__(self) -> Self:
-        self._manager.start(_ignore_interrupts)
-        self._news = self._manager.Queue()
+        resource_tracker.ensure_running()  # it unblocks interrupts where it begins
+        try:
+            with _interrupts_blocked():
+                self._manager.start()
+            self._news = self._manager.Queue()
+        except KeyboardInterrupt:
+            self._manager.shutdown()
+            raise
         return self
 
     def __exit__(
@@ -112,9 +119,10 @@ class Runner:
 
     def run(self, cases: Sequence[Case]) -> Iterator[tuple[int, Compared]]:
         """Place and outcome of each case, as they end. Raises what `run_plan` raises."""
-        futures: dict[Future[tuple[Report, Sequence[str]]], int] = {
-            self._pool.submit(run_case, case, self._news): number for number, case in enumerate(cases)
-        }
+        with _interrupts_blocked():
+            futures: dict[Future[tuple[Report, Sequence[str]]], int] = {
+                self._pool.submit(run_case, case, self._news): number for number, case in enumerate(cases)
+            }
         for future in as_completed(futures):
             number = futures[future]
             yield number, Compared(cases[number], *future.result())
@@ -131,9 +139,22 @@ def default_jobs() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _ignore_interrupts() -> None:
-    """The parent decides what an interrupt means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes that begin meanwhile never hear an interrupt, not even before their first line: the parent decides what one means.
+
+    It does so afterwards: raises KeyboardInterrupt. A thread of a library's may have heard it where this one does not.
+    """
+    heard: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    previous = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def run_case(case: Case, news: "Queue[int] | None") -> tuple[Report, Sequence[str]]:
