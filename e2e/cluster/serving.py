@@ -100,73 +100,6 @@ def engine(image: str, described: Engine) -> list[Object]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class MountedVllm:
-    """vLLM's environment as folders of the node, mounted at the same paths; only the cache is written to."""
-
-    python: str
-    model: str
-    cache: str
-    read_only: tuple[str, ...]
-    python_path: str
-
-
-def real_engine(image: str, described: Engine, vllm: MountedVllm) -> list[Object]:
-    """VLLM on CPUs, which exchanges KV with others over TCP, and its Service."""
-    transfer = {"kv_connector": "NixlConnector", "kv_role": "kv_both", "kv_buffer_device": "cpu"}
-    arguments = [
-        *("-m", "vllm.entrypoints.cli.main", "serve", vllm.model),
-        *(f"--served-model-name={MODEL}", "--host=0.0.0.0", f"--port={ENGINE_PORT}", "--seed=0"),
-        *(
-            "--dtype=float32",
-            "--enforce-eager",
-            "--block-size=32",
-            "--max-model-len=2048",
-            "--max-num-seqs=16",
-        ),
-        f"--kv-transfer-config={json.dumps(transfer)}",
-    ]
-    variables = {
-        "HOME": "/tmp",  # noqa: S108 - the container's own
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": vllm.python_path,
-        "UCX_TLS": "tcp,self",
-        "VLLM_CACHE_ROOT": vllm.cache,
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_NIXL_SIDE_CHANNEL_HOST": "$(POD_IP)",
-        "VLLM_NIXL_SIDE_CHANNEL_PORT": str(SIDE_CHANNEL_PORT),
-        "VLLM_NO_USAGE_STATS": "1",
-    }
-    main = container(image, arguments, port=ENGINE_PORT, health=("/health", ENGINE_PORT))
-    main["command"] = [vllm.python]
-    main["env"] += [{"name": name, "value": value} for name, value in variables.items()]
-    # Its files are their owner's, and so is it.
-    main["securityContext"] = {"allowPrivilegeEscalation": False}
-    main["resources"] = {"requests": {"cpu": "500m", "memory": "3Gi"}}
-    folders: dict[str, tuple[str, dict[str, Any]]] = {
-        "temporary": ("/tmp", {"emptyDir": {}}),  # noqa: S108 - the container's own
-        "shared": ("/dev/shm", {"emptyDir": {"medium": "Memory"}}),  # noqa: S108 - the pod's own
-    }
-    for number, folder in enumerate((vllm.cache, *vllm.read_only)):
-        folders[f"host-{number}"] = (folder, {"hostPath": {"path": folder, "type": "Directory"}})
-    main["volumeMounts"] = [
-        {"name": name, "mountPath": path, "readOnly": path in vllm.read_only}
-        for name, (path, _) in folders.items()
-    ]
-    pod: dict[str, Any] = {
-        "containers": [main],
-        "enableServiceLinks": False,
-        "volumes": [{"name": name, **source} for name, (_, source) in folders.items()],
-        "terminationGracePeriodSeconds": 5,
-    }
-    return [
-        deployment(described.name, pod, node=described.node),
-        service(described.name, ENGINE_PORT, ENGINE_PORT),
-    ]
-
-
 def router(
     image: str, engines: Sequence[Engine], *, replicas: int = 1, node: str | None = None
 ) -> list[Object]:
@@ -207,17 +140,19 @@ def router(
     ]
 
 
+IDLE = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
+"""A program for a pod that others run programs in."""
+
 FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode())"
 """A program for the client pod, with the standard library alone: the body at a URL."""
 
 
 def client(image: str, *, node: str | None = None) -> Object:
     """A pod with the project's Python in it, to make requests from inside the cluster on any provider."""
-    program = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
     main = {
         "name": "main",
         "image": image,
-        "command": ["python", "-c", program],
+        "command": ["python", "-c", IDLE],
         "securityContext": RESTRICTED,
     }
     return deployment("client", {"containers": [main]}, node=node)
