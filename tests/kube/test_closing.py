@@ -5,8 +5,10 @@ import os
 import socket
 import ssl
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 
+import pytest
 import trustme
 
 from pointsman.kube.access import Access
@@ -31,35 +33,44 @@ def serve_in_silence(listening: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSo
     return under_tls
 
 
-async def test_a_call_under_tls_that_was_cancelled_is_gone_with_its_client(authority: trustme.CA) -> None:
-    serving, asking = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-    authority.issue_cert("127.0.0.1").configure_cert(serving)
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def access(listening: socket.socket, authority: trustme.CA) -> Access:
+    """To whoever listens there, by a certificate of the authority."""
+    asking = ssl.create_default_context()
     authority.configure_trust(asking)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        before = open_sockets()
-        async with ApiClient(Access(f"https://127.0.0.1:{port}", tls=asking)) as client:
-            call = asyncio.create_task(client.list(PODS))
-            connection = await asyncio.to_thread(serve_in_silence, listening, serving)
-            call.cancel()
-            await asyncio.gather(call, return_exceptions=True)
-            assert open_sockets() > before + 1, "it waits for the goodbye of the server"
-        with connection:
-            assert open_sockets() == before + 1, "only the server's end is there"
+    return Access(f"https://127.0.0.1:{listening.getsockname()[1]}", tls=asking)
+
+
+async def test_a_call_under_tls_that_was_cancelled_is_gone_with_its_client(
+    listening: socket.socket, access: Access, authority: trustme.CA
+) -> None:
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(serving)
+    before = open_sockets()
+    async with ApiClient(access) as client:
+        call = asyncio.create_task(client.list(PODS))
+        connection = await asyncio.to_thread(serve_in_silence, listening, serving)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        assert open_sockets() > before + 1, "it waits for the goodbye of the server"
+    with connection:
+        assert open_sockets() == before + 1, "only the server's end is there"
 
 
 async def test_a_call_that_was_cancelled_in_the_middle_of_the_handshake_is_gone_with_its_client(
-    authority: trustme.CA,
+    listening: socket.socket, access: Access
 ) -> None:
-    asking = ssl.create_default_context()
-    authority.configure_trust(asking)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        before = open_sockets()
-        async with ApiClient(Access(f"https://127.0.0.1:{port}", tls=asking)) as client:
-            call = asyncio.create_task(client.list(PODS))
-            connection, _ = await asyncio.to_thread(listening.accept)
-            call.cancel()
-            await asyncio.gather(call, return_exceptions=True)
-        with connection:
-            assert open_sockets() == before + 1, "only the server's end is there"
+    before = open_sockets()
+    async with ApiClient(access) as client:
+        call = asyncio.create_task(client.list(PODS))
+        connection, _ = await asyncio.to_thread(listening.accept)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+    with connection:
+        assert open_sockets() == before + 1, "only the server's end is there"
