@@ -204,5 +204,6 @@ def test_vllms_own_load_client(
     artefacts: Path,
 ) -> None:
     url = real_pair[0].url if layout == "directly" else request.getfixturevalue(layout).url
-    report = BenchServe().run(url, len(layout), environment, artefacts / f"bench-{layout}.json")
-    assert report["completed"] == 60
+    load = BenchServe(requests=20)
+    report = load.run(url, len(layout), environment, artefacts / f"bench-{layout}.json")
+    assert report["completed"] == load.requests

@@ -16,6 +16,7 @@ async def test_simulated_engine_ends_as_vllm_did(name: str, tmp_path: Path) -> N
     ending = ENDINGS[name]
     with doomed(tmp_path, name, grace_s=GRACE_S if ending.graceful else 0) as engine:
         observed = await ending.scenario(engine)
+    assert observed.keys() >= {case for case in recorded("endings") if case.startswith(f"{name}:")}
     for case, observation in observed.items():
         if reason := DIFFERENCES.get(("endings", case)):
             assert observation != recorded("endings")[case], (

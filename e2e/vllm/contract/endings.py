@@ -27,8 +27,8 @@ SILENCE_S = 6.0
 """Without a byte: it will not end the stream by itself."""
 FINISHES_S = 60.0
 """Without a byte, where it will: a busy machine may take its time."""
-ASKED_S = 120.0
-"""30 s were once too few for a draining engine on a busy machine."""
+ASKED_S = 30.0
+"""Who is not answered by then while an engine drains will not be: two minutes were no better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +108,13 @@ async def streaming(
         yield stream, rest
 
 
-async def asked(doomed: Doomed, path: str, body: Any) -> Observation:
-    """On a connection of its own, as a newcomer would."""
+async def asked(doomed: Doomed, path: str, body: Any) -> Observation | None:
+    """On a connection of its own, as a newcomer would. None: no answer."""
     async with httpx.AsyncClient(base_url=doomed.url, timeout=ASKED_S) as client:
         try:
             answer = await Asker(client).ask("GET" if body is None else "POST", path, json=body)
+        except httpx.ReadTimeout:
+            return None
         except httpx.TransportError as error:
             return {"raised": type(error).__name__}
     if answer.streamed:
@@ -131,7 +133,11 @@ async def asked(doomed: Doomed, path: str, body: Any) -> Observation:
 
 
 async def draining(doomed: Doomed) -> dict[str, Observation]:
-    """SIGTERM with time to finish."""
+    """SIGTERM with time to finish.
+
+    On a busy machine vLLM's API server may leave newcomers waiting for as long as a stream runs, and then the engine is gone:
+    those are left out.
+    """
     async with streaming(doomed, FINISHES_S) as (stream, rest):
         doomed.signal_first(signal.SIGTERM)
         reading = asyncio.ensure_future(rest())
@@ -147,7 +153,7 @@ async def draining(doomed: Doomed) -> dict[str, Observation]:
         # All at once: as soon as the stream has ended nobody is answered any more.
         answers = await asyncio.gather(*(asked(doomed, *body) for body in bodies.values()))
         ended = await reading
-    found = {f"draining: {name}": answer for name, answer in zip(bodies, answers, strict=True)}
+    found = {f"draining: {name}": one for name, one in zip(bodies, answers, strict=True) if one is not None}
     return {"draining: the stream": {"how": ended, **stream.observed()}, **found}
 
 
