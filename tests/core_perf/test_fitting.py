@@ -1,5 +1,7 @@
 """The fit finds the coefficients that made the points, and tells how well it predicts what it has not seen."""
 
+from dataclasses import replace
+
 import pytest
 
 from pointsman.api.fitting import (
@@ -110,3 +112,10 @@ def test_mixed_points_tell_what_the_phases_share() -> None:
 def test_phases_that_do_not_mix_are_not_fitted_jointly() -> None:
     with pytest.raises(FitError, match="fewer of mixed"):
         fit_jointly([point for point in drawn(TOGETHER) if point.phase != "mixed"])
+
+
+def test_time_passes_though_the_points_show_nothing_that_every_iteration_costs() -> None:
+    free = replace(TRUTH, t0_ps=0, t0p_ps=0, decode_hinges=())
+    assert fit(points(free), Knees()).t0_ps >= 1
+    apart = replace(TOGETHER, t0_ps=0, token_slopes=(Slope(0, 300_000_000),))
+    assert fit_jointly(drawn(apart), (0,)).t0_ps >= 1

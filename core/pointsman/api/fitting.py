@@ -48,6 +48,10 @@ class Knees:
     decode: tuple[int, ...] = ()
 
 
+SHORTEST_PS = 1
+"""Of what every iteration costs: where points show nothing that all phases share, a profile still lets time pass."""
+
+
 class FitError(ValueError):
     """The points do not determine a fit."""
 
@@ -85,7 +89,7 @@ def fit(points: Sequence[Point], knees: Knees, hinges_at_most: int = 2) -> Itera
     # the larger share is taken as common, since an iteration reads the weights once.
     common = min(prefill_base, decode_base)
     return IterationCost(
-        t0_ps=common,
+        t0_ps=max(SHORTEST_PS, common),
         tp_ps=prefill_per,
         ta_ps=ta_ps,
         tb_ps=decode_per,
@@ -134,7 +138,7 @@ def fit_jointly(points: Sequence[Point], token_knees: Sequence[int] = TOKEN_KNEE
     t0, t0p, t0b, tn, tp, ta, tb, tc = coefficients[:8]
     slopes = [Slope(*pair) for pair in zip(token_knees, coefficients[8:], strict=True)]
     return IterationCost(
-        t0_ps=t0,
+        t0_ps=max(SHORTEST_PS, t0),
         tp_ps=tp,
         ta_ps=ta,
         tb_ps=tb,
