@@ -238,6 +238,8 @@ class ControlPlane:
                 f"--audit-policy-file={policy}",
                 f"--audit-log-path={self.audit_log}",
             ],
+            # Most of what it makes while it starts stays: looking for garbage so soon is a tenth of the whole start.
+            environment={"GOGC": "400"},
         )
 
     def start_clients(self) -> None:

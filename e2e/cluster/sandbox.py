@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from e2e.cluster import commands, supervisor, watchdog
@@ -121,6 +122,7 @@ class Sandbox:
         *,
         node: str | None = None,
         restart: bool = False,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Start a process that stays, in the network namespace of a node where one is named. Raises SandboxError.
 
@@ -129,7 +131,7 @@ class Sandbox:
         self._started[name] = {
             "start": name,
             "argv": [*_enter_node(node), *map(str, argv)],
-            "environment": {**commands.without_proxies(), "PATH": SYSTEM_PATH},
+            "environment": {**commands.without_proxies(), "PATH": SYSTEM_PATH, **environment},
             "log": str(self.logs / f"{name}.log"),
             "restart": restart,
         }
