@@ -62,7 +62,7 @@ bench-vllm-overhead: $(STAMP) ## vLLM's own load client directly at a real vLLM 
 # Hours on two cores; what has run is remembered in build/decisions.
 bench-decisions: $(STAMP) ## experiments on decisions: papers, capacity, peers, queue orders (DATA=DIR, EXPERIMENTS=...)
 	@test -n "$(DATA)" || { echo 'Name the folder with traces/, lengths/ and profiles/: make bench-decisions DATA=DIR' >&2; exit 2; }
-	for experiment in $(or $(EXPERIMENTS),splitwise distserve ranking capacity peers dynamo plots); do \
+	for experiment in $(or $(EXPERIMENTS),splitwise distserve ranking agents capacity peers dynamo plots); do \
 	    PYTHONPATH=bench $(BIN)/python -m decisions $$experiment --data $(DATA) $(ARGS) || exit 1; done
 
 bench-operator: $(STAMP) cluster-build ## the operator with 500 ModelServices and 2,000 pools (ARGS=--help)
@@ -81,11 +81,11 @@ cluster-packages: ## Debian packages that the cluster's nodes are made of (as ro
 cluster-build: $(STAMP) ## everything the cluster runs, built once per user
 	@$(BIN)/python -m e2e.cluster.build
 
-test-cluster: $(STAMP) cluster-build ## tests on a cluster of this machine's own making (KUBE=1.34, ARGS=--cluster=kind)
-	@$(WITH_MAKE) $(BIN)/python -m pytest e2e/cluster -m 'not long' $(ARGS)
+test-cluster: $(STAMP) cluster-build ## tests on a cluster of this machine's own making (KUBE=1.34, TESTS=FILES, ARGS=--cluster=kind)
+	@$(WITH_MAKE) $(BIN)/python -m pytest $(or $(TESTS),e2e/cluster) -m 'not long' $(ARGS)
 
 test-cluster-full: $(STAMP) cluster-build ## the same and the long ones: twenty starts and ends, kills half way up
-	@$(WITH_MAKE) $(BIN)/python -m pytest e2e/cluster $(ARGS)
+	@$(WITH_MAKE) $(BIN)/python -m pytest $(or $(TESTS),e2e/cluster) $(ARGS)
 
 .PHONY: walkthrough
 walkthrough: $(STAMP) cluster-build ## play docs/quickstart-kubernetes.md on a cluster, and write it again
@@ -124,8 +124,8 @@ test-parity: $(STAMP) ## latencies of the same trace live and simulated agree (f
 
 test-vllm: $(STAMP) ## two real vLLM engines on the CPU: contract, router in front
 	-@$(MAKE) --no-print-directory vllm-environment
-	@$(BIN)/python -m pytest e2e/vllm -m 'not long' --timeout=600 --durations=12 $(ARGS)
+	@$(BIN)/python -m pytest $(or $(TESTS),e2e/vllm) -m 'not long' --timeout=600 --durations=12 $(ARGS)
 
 test-vllm-full: $(STAMP) ## the same and the long ones: real traces through vLLM's own scheduler
 	-@$(MAKE) --no-print-directory vllm-environment
-	@$(BIN)/python -m pytest e2e/vllm --timeout=1800 $(ARGS)
+	@$(BIN)/python -m pytest $(or $(TESTS),e2e/vllm) --timeout=1800 $(ARGS)
