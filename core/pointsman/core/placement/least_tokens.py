@@ -3,7 +3,7 @@
 from random import Random
 from typing import Final
 
-from pointsman.core.placement.policy import Pick, cheapest, outstanding_tokens
+from pointsman.core.placement.policy import Pick, cheapest, cheapest_of, outstanding_tokens
 from pointsman.core.requests import RequestView
 from pointsman.core.slots import Slots
 from pointsman.core.view import ClusterView, Stage
@@ -19,5 +19,12 @@ class LeastTokens:
     name: Final = "least_tokens"
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
-        slot, cost = cheapest(slots, outstanding_tokens(view, stage), rng)
+        slot: int
+        cost: float
+        if stage is Stage.ENTRY:
+            slot, cost = cheapest(slots, view.loads.prefill_tokens, rng)
+        elif stage is Stage.DECODE:
+            slot, cost = cheapest(slots, view.loads.context_tokens, rng)
+        else:
+            slot, cost = cheapest_of(slots, outstanding_tokens(view, slots), rng)
         return Pick(slot, cost, "fewest outstanding tokens")

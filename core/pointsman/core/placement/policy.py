@@ -1,6 +1,5 @@
 """The seam every placement policy is written against."""
 
-from array import array
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol, TypeAlias
@@ -124,12 +123,10 @@ def spread_tokens(levels: Levels, view: ClusterView, request: RequestView, slots
     return tokens[slots.vector]
 
 
-def outstanding_tokens(view: ClusterView, stage: Stage) -> PerSlot:
-    """Tokens placed on each slot that matter to a stage: prompts still to compute, contexts being decoded."""
-    loads = view.loads
-    if stage is Stage.ENTRY:
-        return loads.prefill_tokens
-    if stage is Stage.DECODE:
-        return loads.context_tokens
-    both = vector(loads.prefill_tokens) + vector(loads.context_tokens)
-    return array("q", both.tobytes())
+def outstanding_tokens(view: ClusterView, slots: Slots) -> Costs:
+    """Tokens placed on each of `slots`: prompts still to compute, and contexts being decoded."""
+    prefill, context = view.loads.prefill_tokens, view.loads.context_tokens
+    if slots.few:
+        return [float(prefill[slot] + context[slot]) for slot in slots.listed]
+    chosen = slots.vector
+    return (vector(prefill)[chosen] + vector(context)[chosen]).astype(np.float64)
