@@ -9,7 +9,7 @@ WORKERS ?= auto
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean bench-dataplane bench-dataplane-memory bench-replay bench-simulator bench-live-vllm bench-vllm-overhead fuzz crds manifests lock cluster \
+.PHONY: help setup demo test check check-compiles format clean bench-dataplane bench-dataplane-memory bench-replay bench-simulator bench-live-vllm bench-vllm-overhead fuzz crds manifests lock cluster \
         bench-operator cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm test-vllm-full test-parity
 
 help: ## this list
@@ -34,6 +34,9 @@ check: $(STAMP) ## import contracts, types, style
 	$(BIN)/mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+check-compiles: $(STAMP) ## does mypyc still take the hot modules? (half a minute)
+	$(BIN)/python tools/check_compiles.py
 
 format: $(STAMP) ## rewrite the sources in the one style
 	$(BIN)/ruff check --fix-only --quiet

@@ -24,10 +24,7 @@ class CompileHook(BuildHookInterface[Any]):
         shutil.rmtree(merged, ignore_errors=True)
         for root in self.config["roots"]:
             shutil.copytree(Path(self.root) / root / "pointsman", merged / "pointsman", dirs_exist_ok=True)
-        command = [sys.executable, "-m", "mypyc", "--namespace-packages", "--explicit-package-bases"]
-        # What the types of other packages say is checked by `make check`, where they are installed.
-        # The strictness of a pyproject.toml above is for there, too.
-        command += ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
+        command = [sys.executable, "-m", "mypyc", *self.config["options"]]
         for pattern in self.config["modules"]:
             command += [str(module.relative_to(merged)) for module in sorted(merged.glob(pattern))]
         subprocess.run(command, cwd=merged, check=True)

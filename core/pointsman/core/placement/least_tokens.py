@@ -8,6 +8,8 @@ from pointsman.core.requests import RequestView
 from pointsman.core.slots import Slots
 from pointsman.core.view import ClusterView, Stage
 
+WHY: Final = "fewest outstanding tokens"
+
 
 class LeastTokens:
     """cost = prompt tokens still to prefill, plus context tokens being decoded, as far as the stage has them.
@@ -19,12 +21,10 @@ class LeastTokens:
     name: Final = "least_tokens"
 
     def pick(self, view: ClusterView, request: RequestView, slots: Slots, stage: Stage, rng: Random) -> Pick:
-        slot: int
-        cost: float
-        if stage is Stage.ENTRY:
-            slot, cost = cheapest(slots, view.loads.prefill_tokens, rng)
-        elif stage is Stage.DECODE:
-            slot, cost = cheapest(slots, view.loads.context_tokens, rng)
-        else:
+        if stage is Stage.WHOLE:
             slot, cost = cheapest_of(slots, outstanding_tokens(view, slots), rng)
-        return Pick(slot, cost, "fewest outstanding tokens")
+            return Pick(slot, cost, WHY)
+        loads = view.loads
+        tokens = loads.prefill_tokens if stage is Stage.ENTRY else loads.context_tokens
+        least = cheapest(slots, tokens, rng)
+        return Pick(least[0], least[1], WHY)
