@@ -9,6 +9,8 @@ from pointsman.cli.running import RunningCluster, announced, find_cluster, runti
 
 CLUSTER = RunningCluster(os.getpid(), ("http://127.0.0.1:9001", "http://127.0.0.1:9002"), "2 mixed x p")
 URL = "http://127.0.0.1:8000"
+GONE = 2**22 + 1
+"""Beyond the greatest process id."""
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +30,17 @@ def test_a_cluster_is_found_while_it_runs() -> None:
 
 
 def test_what_a_killed_cluster_left_behind_is_not_believed() -> None:
-    gone = 2**22 + 1  # beyond the greatest process id
-    with announced(URL, RunningCluster(gone, (), "")):
+    with announced(URL, RunningCluster(GONE, (), "")):
         assert find_cluster(URL) is None
+
+
+def test_what_killed_clusters_left_behind_is_removed_by_the_next(runtime: Path) -> None:
+    left = runtime / "pointsman" / "up-8001.json"
+    left.parent.mkdir()
+    left.write_text(f'{{"pid": {GONE}, "engines": [], "pools": ""}}')
+    with announced("http://127.0.0.1:8002", CLUSTER), announced(URL, CLUSTER):
+        assert not left.exists()
+        assert find_cluster("http://127.0.0.1:8002") == CLUSTER
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"pid": "x"}', b"{"])

@@ -33,9 +33,12 @@ def runtime_folder() -> Path:
 
 @contextmanager
 def announced(url: str, cluster: RunningCluster) -> Iterator[None]:
-    """The cluster can be found by its URL while the block runs. Raises OSError."""
+    """The cluster can be found by its URL while the block runs. What killed ones left is removed. Raises OSError."""
     file = _file(url)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for other in file.parent.glob("up-*.json"):
+        if _read(other) is None:
+            other.unlink(missing_ok=True)
     file.write_bytes(orjson.dumps(asdict(cluster)))
     try:
         yield
@@ -47,8 +50,13 @@ def find_cluster(url: str) -> RunningCluster | None:
     """The cluster that `up` runs behind a URL on this machine; None where there is none, or only one that was killed."""
     if parse_url(url)[0].host not in LOOPBACK:
         return None
+    return _read(_file(url))
+
+
+def _read(file: Path) -> RunningCluster | None:
+    """None: what it tells of does not run, or it is none of ours."""
     try:
-        told = orjson.loads(_file(url).read_bytes())
+        told = orjson.loads(file.read_bytes())
         cluster = RunningCluster(int(told["pid"]), tuple(told["engines"]), str(told["pools"]))
         os.kill(cluster.pid, 0)
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
