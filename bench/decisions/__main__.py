@@ -12,6 +12,7 @@ from pathlib import Path
 
 from decisions import (
     agents,
+    agents_table,
     capacity,
     capacity_table,
     distserve,
@@ -56,6 +57,12 @@ def compare_peers(given: Given) -> None:
     tell(draw("peers"))
 
 
+def compare_programs(given: Given) -> None:
+    agents.compare(given.data, given.jobs)
+    tell(agents_table.tables())
+    tell(draw("agents"))
+
+
 def compare_clusters(given: Given) -> None:
     splitwise.compare(given.data, given.jobs)
     tell(splitwise_table.tables())
@@ -74,7 +81,7 @@ EXPERIMENTS: Mapping[str, Callable[[Given], object]] = {
     "splitwise": compare_clusters,
     "distserve": from_paper("distserve", distserve.place),
     "ranking": from_paper("ranking", ranking.rank),
-    "agents": from_paper("agents", agents.compare),
+    "agents": compare_programs,
     "capacity": find_capacities,
     "peers": compare_peers,
     "dynamo": lambda given: dynamo_agreement.agree(given.data),

@@ -11,6 +11,7 @@ Runs go seed by seed, and the table is written after each, so that one that is b
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from decisions.runs import Result, runs
 
@@ -21,7 +22,7 @@ FILE = Path("bench/decisions/agents.json")
 POLICY = "least_tokens"
 SEEDS = tuple(range(1, 6))
 
-Row = dict[str, float | str | int]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,6 @@ class Contestant:
     name: str
     order: str = "first_come"
     max_running: int = 0
-    predictor: str = "none"
 
 
 @dataclass(frozen=True)
@@ -52,35 +52,34 @@ class Case:
             policy=POLICY,
             order=contestant.order,
             max_running=contestant.max_running,
-            predictor=contestant.predictor,
             seed=seed,
         )
 
 
 EARLY = Contestant("early, first come")
-
-
-def _late(at_once: int, *, deadlines: bool = False) -> tuple[Contestant, ...]:
-    last = (
-        Contestant("late, least slack", "least_slack", at_once)
-        if deadlines
-        else Contestant("late, shortest predicted (truth)", "shortest_predicted", at_once, "oracle")
-    )
-    return (
-        EARLY,
-        Contestant("late, first come", "first_come", at_once),
-        Contestant("late, least attained", "least_attained", at_once),
-        last,
-    )
-
-
 REPLICAS = "4xmixed:a100-llama3.1-8b"
 MIXED_SPEEDS = "2xmixed:h100-llama3.1-8b,2xmixed:l40s-llama3.1-8b"
+AT_ONCE = (32, 128)
+"""Calls that an engine runs while others wait in the router; without a limit it runs up to 256."""
+
+
+def _contestants(*orders: tuple[str, str]) -> tuple[Contestant, ...]:
+    """Early binding, and each order with every limit."""
+    late = [
+        Contestant(f"late {at_once}, {name}", order, at_once) for at_once in AT_ONCE for name, order in orders
+    ]
+    return (EARLY, *late)
+
+
+ATTAINED = _contestants(("first come", "first_come"), ("least attained", "least_attained"))
+DUE = _contestants(
+    ("first come", "first_come"), ("least attained", "least_attained"), ("least slack", "least_slack")
+)
 CASES = (
-    Case("agents-sharegpt", REPLICAS, (12,), 400, _late(32)),
-    Case("agents-bfcl", REPLICAS, (6,), 250, _late(32)),
-    Case("agents-lats", REPLICAS, (0.8,), 30, _late(32)),
-    Case("workflow-text2sql", MIXED_SPEEDS, (5,), 200, _late(32, deadlines=True), "&deadline=45"),
+    Case("agents-sharegpt", REPLICAS, (4, 6, 8), 1000, ATTAINED),
+    Case("agents-bfcl", REPLICAS, (2, 3, 4), 800, ATTAINED),
+    Case("agents-lats", REPLICAS, (0.4, 0.8, 1.6), 50, ATTAINED),
+    Case("workflow-text2sql", MIXED_SPEEDS, (2, 3, 4), 300, DUE, "&deadline=45"),
 )
 
 
@@ -118,6 +117,7 @@ def _row(generator: str, rate: float, contestant: str, results: list[Result]) ->
         "response_p99_s": round(mean(lambda one: one["response_s"]["p99"]), 2),
         "per_token_mean_s": round(mean(lambda one: one["per_token_s"]["mean"]), 4),
         "per_token_p90_s": round(mean(lambda one: one["per_token_s"]["p90"]), 4),
+        "per_token_mean_s_runs": [round(one["per_token_s"]["mean"], 4) for one in programs],
     }
     by_seed = [one["response_s"]["mean"] for one in programs]
     row["response_mean_lowest_s"], row["response_mean_highest_s"] = (
