@@ -114,6 +114,7 @@ async def test_drift_is_repaired_even_when_its_event_is_lost(fake: FakeKube) -> 
         name = deployments(fake)[0]["metadata"]["name"]
         with lost_events(fake):
             fake.storage.delete(DEPLOYMENTS.path(), "ns", name)
+        assert len(deployments(fake)) == 1
         await until(lambda: len(deployments(fake)) == 2)
 
 

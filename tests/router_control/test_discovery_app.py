@@ -243,6 +243,7 @@ async def test_events_that_get_lost_are_found_by_the_next_list(
     kube.storage.create(SERVICES, service())
     kube.storage.create(PODS, pod("one", engine.port))
     scene = await start()
+    await eventually(lambda: len(scene.app.instances()) == 1)
     kube.faults.lose_events = True
     kube.storage.delete(PODS, "team", "one")
     await eventually(lambda: scene.app.instances() == [])

@@ -284,8 +284,9 @@ def test_drift_is_repaired_and_annotations_of_others_stay(hand: ByHand) -> None:
 def test_deleting_leaves_nothing(hand: ByHand) -> None:
     hand.apply(spec())
     hand.settle()
-    hand.kubectl("delete", "msvc", "llama", "--wait=false")
     selector = f"--selector={names.MODEL_SERVICE}=llama"
+    assert hand.items(f"{POOLS},{CHILDREN}", selector)
+    hand.kubectl("delete", "msvc", "llama", "--wait=false")
     eventually(lambda: not hand.items(f"{POOLS},{CHILDREN}", selector), "something is left")
 
 
