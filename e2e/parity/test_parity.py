@@ -11,10 +11,12 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from random import Random
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -30,24 +32,37 @@ REQUESTS = 240
 IDLE_REQUESTS = 20
 IDLE_GAP_S = 1.4
 SHARE, ABSOLUTE_S = 0.05, 0.002
+SIMULATED_PLAYS, LIVE_PLAYS = 20, 2
+LATE_S = 0.006
+"""Somewhat more than what an idle cluster adds to the first token."""
 MOST_LAG = 0.05
 """Share of the mean TTFT that engines may be late by; beyond it a report is marked, and proves nothing."""
 FIGURES = ("ttft_s", "tpot_s", "e2e_s")
+STATISTICS = ("mean", "p90")
+Latencies = dict[tuple[str, str], float]
+"""Seconds by figure and statistic."""
 REPORT = Path("build/parity.json")
 
 
 @dataclass(frozen=True)
-class Load:
-    """A trace on disk, and how it is asked for."""
+class Row:
+    """One figure, live, without what an idle cluster takes longer, and simulated."""
 
-    path: Path
-    requests: list[TraceRequest]
+    name: str
+    live_s: float
+    corrected_s: float
+    simulated_s: float
 
-    def write(self) -> "Load":
-        lines = ["timestamp_s,prompt_tokens,output_tokens"]
-        lines += [f"{r.arrival_s:.4f},{r.prompt_tokens},{r.output_tokens}" for r in self.requests]
-        self.path.write_text("\n".join(lines))
-        return self
+    @property
+    def agrees(self) -> bool:
+        return abs(self.corrected_s - self.simulated_s) <= max(SHARE * self.simulated_s, ABSOLUTE_S)
+
+
+def written(requests: list[TraceRequest], path: Path) -> Path:
+    lines = ["timestamp_s,prompt_tokens,output_tokens"]
+    lines += [f"{r.arrival_s:.4f},{r.prompt_tokens},{r.output_tokens}" for r in requests]
+    path.write_text("\n".join(lines))
+    return path
 
 
 def pointsman(*arguments: str) -> list[str]:
@@ -82,53 +97,67 @@ def ran(arguments: list[str], file: Path) -> dict[str, Any]:
     return found
 
 
-def both(load: Load, url: str, policy: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Live and simulated."""
-    live = ran(
-        ["replay", str(load.path), "--url", url, "--policy", policy], load.path.with_suffix(".live.json")
-    )
-    simulated = ran(
-        ["simulate", str(load.path), "--pools", f"{INSTANCES}xmixed:{PROFILE}", "--policy", policy],
-        load.path.with_suffix(".sim.json"),
-    )
-    return live, simulated
+def live(trace: Path, url: str, policy: str) -> dict[str, Any]:
+    return ran(["replay", str(trace), "--url", url, "--policy", policy], trace.with_suffix(".live.json"))
+
+
+def simulated(trace: Path, policy: str) -> dict[str, Any]:
+    pools = f"{INSTANCES}xmixed:{PROFILE}"
+    return ran(["simulate", str(trace), "--pools", pools, "--policy", policy], trace.with_suffix(".sim.json"))
+
+
+def latencies(plays: Sequence[dict[str, Any]]) -> Latencies:
+    """The mean of some plays."""
+    return {(name, which): fmean(p[name][which] for p in plays) for name in FIGURES for which in STATISTICS}
+
+
+def simulated_late(requests: list[TraceRequest], policy: str, folder: Path) -> Latencies:
+    """The mean of plays whose arrivals are late by up to LATE_S."""
+    plays = []
+    for seed in range(SIMULATED_PLAYS):
+        rng = Random(seed)
+        late = [replace(one, arrival_s=one.arrival_s + rng.uniform(0.0, LATE_S)) for one in requests]
+        late.sort(key=lambda one: one.arrival_s)
+        plays.append(simulated(written(late, folder / f"late-{seed}.csv"), policy))
+    return latencies(plays)
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("policy", ["round_robin", "least_tokens"])
 def test_live_and_simulated_latencies_agree(policy: str, tmp_path: Path) -> None:
     statistics = replace(AZURE_CONVERSATION_2023, requests_per_s=REQUESTS_PER_S)
-    load = Load(tmp_path / "load.csv", list(Generated(statistics, REQUESTS, seed=7))).write()
-    idle = Load(
-        tmp_path / "idle.csv", [TraceRequest(i * IDLE_GAP_S, 300, 16) for i in range(IDLE_REQUESTS)]
-    ).write()
+    requests = list(Generated(statistics, REQUESTS, seed=7))
+    load = written(requests, tmp_path / "load.csv")
+    idle = written(
+        [TraceRequest(i * IDLE_GAP_S, 300, 16) for i in range(IDLE_REQUESTS)], tmp_path / "idle.csv"
+    )
+    expected = simulated_late(requests, policy, tmp_path)
     used_s, start_s = children_s(), time.monotonic()
+    plays: list[dict[str, Any]] = []
+    lags: list[float] = []
     with cluster(policy) as url:
-        live, simulated = both(idle, url, policy)
-        overhead = {name: live[name]["mean"] - simulated[name]["mean"] for name in FIGURES}
-        live, simulated = both(load, url, policy)
-        if live["engine_lag"] > MOST_LAG:  # once more: whatever else the host was at may be over
-            live, simulated = both(load, url, policy)
+        idle_live, idle_simulated = live(idle, url, policy), simulated(idle, policy)
+        overhead = {name: idle_live[name]["mean"] - idle_simulated[name]["mean"] for name in FIGURES}
+        rows: list[Row] = []
+        for _ in range(LIVE_PLAYS):
+            play = live(load, url, policy)
+            lags.append(play["engine_lag"])
+            if play["engine_lag"] > MOST_LAG:  # whatever else the host is at may be over the next time
+                continue
+            plays.append(play)
+            rows = [
+                Row(f"{name} {which}", found_s, found_s - overhead[name], expected[name, which])
+                for (name, which), found_s in latencies(plays).items()
+            ]
+            if all(row.agrees for row in rows):
+                break
     cores = (children_s() - used_s) / (time.monotonic() - start_s)
-    rows = [
-        (
-            name,
-            statistic,
-            live[name][statistic],
-            live[name][statistic] - overhead[name],
-            simulated[name][statistic],
-        )
-        for name in FIGURES
-        for statistic in ("mean", "p90")
-    ]
-    report(policy, overhead, rows, cores, live["engine_lag"])
-    if live["engine_lag"] > MOST_LAG:
+    if not plays:
         pytest.skip(
-            f"the host is too busy to tell: its engines lag {live['engine_lag']:.1%} of the mean TTFT"
+            f"the host is too busy to tell: its engines lag by {min(lags):.1%} of the mean TTFT and more"
         )
-    for name, statistic, _, corrected_s, simulated_s in rows:
-        allowed_s = max(SHARE * simulated_s, ABSOLUTE_S)
-        assert corrected_s == pytest.approx(simulated_s, abs=allowed_s), f"{name} {statistic} ({policy})"
+    report(policy, overhead, rows, len(plays), cores, max(lags))
+    assert [row for row in rows if not row.agrees] == []
 
 
 def children_s() -> float:
@@ -140,7 +169,8 @@ def children_s() -> float:
 def report(
     policy: str,
     overhead: dict[str, float],
-    rows: list[tuple[str, str, float, float, float]],
+    rows: list[Row],
+    plays: int,
     cores: float,
     lag: float,
 ) -> None:
@@ -149,21 +179,19 @@ def report(
     known[policy] = {
         "requests_per_s": REQUESTS_PER_S,
         "requests": REQUESTS,
+        "live_plays": plays,
         "cores": round(cores, 3),
         "engine_lag": lag,
         "zero_load_overhead_s": overhead,
-        "figures": [
-            {"name": f"{name} {which}", "live_s": live, "corrected_s": corrected, "simulated_s": simulated}
-            for name, which, live, corrected, simulated in rows
-        ],
+        "figures": [asdict(row) for row in rows],
     }
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps(known, indent=2) + "\n")
-    sys.stdout.write(f"\n{policy}: {cores:.2f} cores, zero-load overhead ")
+    sys.stdout.write(f"\n{policy}: {plays} live, {cores:.2f} cores, zero-load overhead ")
     sys.stdout.write(", ".join(f"{name} {value * 1000:.2f} ms" for name, value in overhead.items()))
     sys.stdout.write(f", engines' lag under load {lag:.2%} of TTFT\n")
-    for name, which, _, corrected, simulated in rows:
+    for row in rows:
         sys.stdout.write(
-            f"  {name} {which}: live {corrected * 1000:.1f} ms, simulated {simulated * 1000:.1f} ms "
-            f"({corrected / simulated - 1:+.2%})\n"
+            f"  {row.name}: live {row.corrected_s * 1000:.1f} ms, simulated {row.simulated_s * 1000:.1f} ms "
+            f"({row.corrected_s / row.simulated_s - 1:+.2%})\n"
         )
