@@ -4,6 +4,7 @@ Nothing needs it: the same modules run uncompiled, are developed and tested so, 
 them so. A compiled router takes about a quarter less CPU time per request (bench/dataplane). A C compiler is needed.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+FLAGS = "-fno-semantic-interposition -fvisibility=hidden"
+"""Nobody replaces the functions of these modules one by one, so they may call and inline each other directly."""
 
 
 class CompileHook(BuildHookInterface[Any]):
@@ -27,7 +31,8 @@ class CompileHook(BuildHookInterface[Any]):
         command = [sys.executable, "-m", "mypyc", *self.config["options"]]
         for pattern in self.config["modules"]:
             command += [str(module.relative_to(merged)) for module in sorted(merged.glob(pattern))]
-        subprocess.run(command, cwd=merged, check=True)
+        flags = f"{os.environ.get('CFLAGS', '')} {FLAGS}".strip()
+        subprocess.run(command, cwd=merged, check=True, env={**os.environ, "CFLAGS": flags})
         shutil.rmtree(merged / "build")
         for compiled in merged.rglob("*.so"):
             build_data["force_include"][str(compiled)] = str(compiled.relative_to(merged))

@@ -113,7 +113,7 @@ def outcome(result: SimulationResult) -> object:
         figures.outcomes,
         figures.good,
         figures.last_end_ps,
-        [(h.counts, h.sum_ps, h.max_ps) for h in histograms],
+        [(h.counts.tolist(), h.sum_ps, h.max_ps) for h in histograms],
         (figures.gaps.count, figures.gaps.sum_ps, figures.gaps.max_ps),
         dict(result.recorder.errors),
         result.counters,

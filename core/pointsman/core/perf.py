@@ -4,8 +4,13 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
-from math import isqrt
-from typing import NamedTuple
+from math import sqrt
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    # Compiled, products of `int` are quick up to 2^62 only where both factors are below 2^30, which picoseconds are not. 64
+    # bits hold 106 days of them. Named in annotations of locals alone, which nothing evaluates: uncompiled they are integers.
+    from mypy_extensions import i64
 
 
 class Hinge(NamedTuple):
@@ -73,15 +78,18 @@ class IterationCost:
         prefill_chunks: int = 1,
     ) -> int:
         """Time of one iteration. `prefill_attention_x2` is 2A, an integer: sum of chunk * (2*before + chunk)."""
-        time_ps = self.t0_ps
+        time_ps: i64 = self.t0_ps
         if prefill_tokens:
-            time_ps += self.t0p_ps + self.tp_ps * prefill_tokens + self.ta_ps * prefill_attention_x2 // 2
+            tokens: i64 = prefill_tokens
+            attention_x2: i64 = prefill_attention_x2
+            time_ps += self.t0p_ps + self.tp_ps * tokens + self.ta_ps * attention_x2 // 2
             time_ps += self.tn_ps * prefill_chunks
             for above, each_ps in self.prefill_hinges:
                 if prefill_tokens > above:
-                    time_ps += each_ps * (prefill_tokens - above)
+                    time_ps += each_ps * (tokens - above)
         if decode_sequences:
-            time_ps += self._decode_ps(decode_sequences) + self.tc_ps * decode_context_tokens
+            context_tokens: i64 = decode_context_tokens
+            time_ps += self._decode_ps(decode_sequences) + self.tc_ps * context_tokens
         if self.token_slopes:
             time_ps += self.tokens_ps(prefill_tokens + decode_sequences)
         return time_ps
@@ -120,7 +128,8 @@ class IterationCost:
         if base_ps is None:
             base_ps = self.t0_ps + self.decode_base_ps(decode_sequences)
             self._decode_bases[decode_sequences] = base_ps
-        return base_ps + self.tc_ps * decode_context_tokens
+        context_tokens: i64 = decode_context_tokens
+        return base_ps + self.tc_ps * context_tokens
 
     def decode_iterations_until(self, span_ps: int, decode_sequences: int, decode_context_tokens: int) -> int:
         """The fewest iterations, at least 1, with `decode_run_ps` of at least `span_ps`."""
@@ -144,18 +153,23 @@ class IterationCost:
 
 def rising_ps(iterations: int, first_ps: int, step_ps: int) -> int:
     """Time of iterations of which each takes `step_ps` longer than the one before."""
-    return iterations * first_ps + step_ps * (iterations * (iterations - 1) // 2)
+    n: i64 = iterations
+    return n * first_ps + step_ps * (n * (n - 1) // 2)
 
 
 def iterations_until(span_ps: int, first_ps: int, step_ps: int) -> int:
     """The fewest iterations, at least 1, with `rising_ps` of at least `span_ps`."""
     if span_ps <= first_ps:
         return 1
-    # Their time is (x*n^2 + y*n) / 2 in integers; its positive root, then set right to the unit.
-    y = 2 * first_ps - step_ps
-    iterations = (isqrt(y * y + 8 * step_ps * span_ps) - y) // (2 * step_ps) if step_ps else 2 * span_ps // y
-    while step_ps * iterations * iterations + y * iterations < 2 * span_ps:
+    # Their time is (x*n^2 + y*n) / 2: its positive root as floats have it, then set right to the unit in integers, which
+    # are small where the square of y is not.
+    y = float(2 * first_ps - step_ps)
+    root = sqrt(y * y + 8.0 * float(step_ps) * float(span_ps))
+    iterations = int(4.0 * float(span_ps) / (y + root))
+    while rising_ps(iterations, first_ps, step_ps) < span_ps:
         iterations += 1
+    while rising_ps(iterations - 1, first_ps, step_ps) >= span_ps:
+        iterations -= 1
     return iterations
 
 

@@ -143,21 +143,24 @@ class DecodeBatch:
 
     def blocks_needed(self, iterations: int) -> int:
         """Blocks that the next iterations to begin need."""
-        rounds, rest = divmod(iterations, self._block_size)
+        counts = self._counts
+        needed = iterations // self._block_size * self.size
         first = (self.clock.begun + 1) % self._block_size
-        return rounds * self.size + sum(self._counts[first : first + rest])
+        for phase in range(first, first + iterations % self._block_size):
+            needed += counts[phase]
+        return needed
 
     def iterations_within(self, blocks: int, limit: int) -> int:
         """How many of the next iterations, at most `limit`, can begin with so many blocks available."""
-        rounds, rest = divmod(limit, self._block_size)
-        if (rounds + (rest > 0)) * self.size <= blocks:
+        if (limit // self._block_size + 1) * self.size <= blocks:
             return limit
-        rounds = min(rounds, blocks // self.size)
+        rounds = min(limit // self._block_size, blocks // self.size)
         iterations = rounds * self._block_size
         blocks -= rounds * self.size
+        counts = self._counts
         first = (self.clock.begun + 1) % self._block_size
-        for needed in self._counts[first : first + min(self._block_size, limit - iterations)]:
-            blocks -= needed
+        for phase in range(first, first + min(self._block_size, limit - iterations)):
+            blocks -= counts[phase]
             if blocks < 0:
                 break
             iterations += 1

@@ -101,10 +101,11 @@ class Simulation:
             timeline.add(PROGRESS_PS, PROGRESS_IS_TOLD, 0)
         upcoming = next(self._arrivals, None)
         arrival_ps = NO_MORE if upcoming is None else to_ps(upcoming.arrival_s)
-        # What is queued and sorts before this comes before the next arrival.
-        arrival = (arrival_ps, CALL_ARRIVES, 0, 0)
         while not self._stopped:
-            if queue and queue[0] < arrival:
+            # Of what is queued, that comes before the next arrival which is due earlier, or now and of a kind before arrivals.
+            if queue and (
+                (due_ps := queue[0][0]) < arrival_ps or (due_ps == arrival_ps and queue[0][1] < CALL_ARRIVES)
+            ):
                 if upcoming is None and not self._lives and not self._programs.pending:
                     break  # only timers are left
                 now_ps, kind, number, version = heappop(queue)
@@ -125,7 +126,6 @@ class Simulation:
                     on_progress(self.ended)
                 upcoming = next(self._arrivals, None)
                 arrival_ps = NO_MORE if upcoming is None else to_ps(upcoming.arrival_s)
-                arrival = (arrival_ps, CALL_ARRIVES, 0, 0)
             else:
                 break
         return self._result()

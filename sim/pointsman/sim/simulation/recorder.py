@@ -1,19 +1,21 @@
 """Figures of a simulation, added up as requests end: memory does not grow with their number."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from struct import Struct
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from pointsman.core.slo import Slo
+from pointsman.core.slots import IntArray
 from pointsman.core.units import PS_PER_S, to_ps
 from pointsman.sim.report import WARM_UP_SHARE, Distribution, Latencies, Outcome
 from pointsman.sim.simulation.quantiles import COARSE_BITS, PsHistogram
 
 MOST_ERRORS = 100
 OTHER_ERRORS = "other errors"
-MOST_UNSETTLED: Final = 24_000
-"""Integers kept before they are added up."""
+MOST_UNSETTLED: Final = 5_000
+"""Rows kept before they are added up."""
 
 
 NO_LIMIT_PS: Final = 1 << 62
@@ -31,6 +33,39 @@ class Limits(NamedTuple):
             NO_LIMIT_PS if slo.ttft_s is None else to_ps(slo.ttft_s),
             NO_LIMIT_PS if slo.tpot_s is None else to_ps(slo.tpot_s),
         )
+
+
+class Rows:
+    """Rows of 64-bit integers, packed one by one and read as one matrix: reading a list of Python's integers would take
+    longer than adding them up.
+    """
+
+    __slots__ = ("_columns", "_end", "_width", "memory", "pack")
+
+    def __init__(self, columns: int) -> None:
+        layout = Struct(f"{columns}q")
+        self._columns = columns
+        self._width = layout.size
+        self._end = 0
+        self.memory = bytearray(MOST_UNSETTLED * layout.size)
+        self.pack: Callable[..., None] = layout.pack_into
+        """Called with `memory`, `place()` and a row's integers, unless it is `full`."""
+
+    def place(self) -> int:
+        """Where the next row goes."""
+        at = self._end
+        self._end = at + self._width
+        return at
+
+    @property
+    def full(self) -> bool:
+        return self._end == len(self.memory)
+
+    def taken(self) -> IntArray:
+        """All rows, to be read before others come: from now on there are none."""
+        rows = np.frombuffer(self.memory, np.int64, self._end // 8).reshape(-1, self._columns)
+        self._end = 0
+        return rows
 
 
 class StreamedFigures:
@@ -63,9 +98,9 @@ class StreamedFigures:
         self.gaps = PsHistogram(COARSE_BITS)
         self.first_arrival_ps = -1
         self.last_end_ps = 0
-        self._answers: list[int] = []
-        """Six integers for each: arrival, first token, end, tokens, and its two limits."""
-        self._runs: list[int] = []
+        self._answers = Rows(6)
+        """Arrival, first token, end, tokens, and the two limits."""
+        self._runs = Rows(4)
         """As `PsHistogram.add_rising` reads them."""
 
     @property
@@ -102,28 +137,34 @@ class StreamedFigures:
     def completed(
         self, arrived_ps: int, first_token_ps: int, ended_ps: int, output_tokens: int, limits: Limits
     ) -> None:
-        answers = self._answers
-        answers += (arrived_ps, first_token_ps, ended_ps, output_tokens, limits.ttft_ps, limits.tpot_ps)
-        if len(answers) >= MOST_UNSETTLED:
+        rows = self._answers
+        rows.pack(
+            rows.memory,
+            rows.place(),
+            arrived_ps,
+            first_token_ps,
+            ended_ps,
+            output_tokens,
+            limits.ttft_ps,
+            limits.tpot_ps,
+        )
+        if rows.full:
             self.settle()
 
     def waited(self, first_ps: int, step_ps: int, iterations: int, sequences: int) -> None:
         """Each of some sequences had to wait for a token so long, and in each further iteration a step longer."""
-        runs = self._runs
-        runs += (first_ps, step_ps, iterations, sequences)
-        if len(runs) >= MOST_UNSETTLED:
+        rows = self._runs
+        rows.pack(rows.memory, rows.place(), first_ps, step_ps, iterations, sequences)
+        if rows.full:
             self.settle()
 
     def settle(self) -> None:
         """Add up what was told."""
-        self.gaps.add_rising(self._runs)
-        self._runs.clear()
-        if not self._answers:
+        self.gaps.add_rising(self._runs.taken())
+        answers = self._answers.taken()
+        if not len(answers):
             return
-        arrived, first, ended, tokens, ttft_limit, tpot_limit = (
-            np.array(self._answers, np.int64).reshape(-1, 6).T
-        )
-        self._answers.clear()
+        arrived, first, ended, tokens, ttft_limit, tpot_limit = answers.T
         self.done += len(arrived)
         self._spread(int(arrived.min()), int(ended.max()))
         ttft, answer = first - arrived, ended - first
