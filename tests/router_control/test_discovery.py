@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pointsman.api.connector import Connector
 from pointsman.api.resources.model_service import ModelService
-from pointsman.api.router_config import Connector, RouterConfig
+from pointsman.api.router_config import RouterConfig
 from pointsman.core.instances import Role
 from pointsman.router.discovery.found import Found, find, merged
 from pointsman.router.discovery.pods import EnginePod, read_pod

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pointsman.api.config_file import ConfigError
-from pointsman.api.router_config import Connector, RouterConfig
+from pointsman.api.connector import Connector
+from pointsman.api.router_config import RouterConfig
 from pointsman.core.breaker import BreakerState
 from pointsman.core.cluster import Cluster
 from pointsman.core.events import Event, InstanceHealth, InstanceLost, InstanceRole, InstanceSeen

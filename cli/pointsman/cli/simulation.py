@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
+from pointsman.api.connector import Connector
 from pointsman.api.profile import load_profile
-from pointsman.api.router_config import Connector
 from pointsman.cli.options import objective_for
 from pointsman.core.decide import ModelRules, Rules
 from pointsman.core.instances import Capabilities, Role

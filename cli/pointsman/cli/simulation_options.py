@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pointsman.api.router_config import Connector
+from pointsman.api.connector import Connector
 from pointsman.cli.options import read_slo
 from pointsman.cli.simulation import DEFAULT_CHUNK_TOKENS, FIRST_COME
 

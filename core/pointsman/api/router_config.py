@@ -3,7 +3,6 @@
 import ipaddress
 import re
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, mode
 from pydantic_core import PydanticCustomError
 
 from pointsman.api.config_file import ExistingFile, Location, Section, conflicts, dotted, load_config
+from pointsman.api.connector import Connector
 from pointsman.api.traffic_config import (
     BreakerConfig,
     HealthConfig,
@@ -29,15 +29,6 @@ from pointsman.core.placement.policy import Policy
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class Connector(StrEnum):
-    """How an engine exchanges KV blocks with others."""
-
-    NONE = "none"
-    NIXL = "nixl"
-    MOONCAKE = "mooncake"
-    SGLANG = "sglang"
 
 
 def _base_url(value: str) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from pointsman.api.config_file import ConfigError, Problem
-from pointsman.api.router_config import Connector, InstanceConfig, ModelConfig, RouterConfig
+from pointsman.api.connector import Connector
+from pointsman.api.router_config import InstanceConfig, ModelConfig, RouterConfig
 from pointsman.core.breaker import Breaker, BreakerOptions, BreakerState
 from pointsman.core.events import (
     EngineSample,

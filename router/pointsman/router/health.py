@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from pointsman.api.router_config import Connector, RouterConfig
+from pointsman.api.connector import Connector
+from pointsman.api.router_config import RouterConfig
 from pointsman.api.traffic_config import HealthConfig, ScrapeConfig
 from pointsman.core.instances import Role
 from pointsman.http.client import ExchangeError, Failure, stream
