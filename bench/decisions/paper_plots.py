@@ -36,7 +36,7 @@ def _clusters(axes: Axes, rows: list[Row]) -> None:
         if not shown:
             continue
         where = [systems.index(row["system"]) + 0.27 * (place - 1) for row in shown]
-        axes.bar(where, [row["rate"] for row in shown], width=0.25, label=label)
+        axes.bar(where, [row["rate"] for row in shown], width=0.25, label=label, color=f"C{place}")
         axes.vlines(
             where,
             [min(row["rates"]) for row in shown],

@@ -39,8 +39,8 @@ class Machine:
 
 A100 = Machine("a100-llama2-70b-tp8", 2.21, 24.8)
 H100 = Machine("h100-llama2-70b-tp8", 4.76, 44.0)
-H100_WORTH = 10
-"""Machines whose cost, or power, is the budget; the source's is that of 40."""
+H100_WORTH = 40
+"""Machines whose cost, or power, is the budget, as the source has it."""
 BUDGETS = {"cost": H100_WORTH * H100.cost, "power": H100_WORTH * H100.power}
 
 

@@ -28,8 +28,8 @@ def binding(slowdowns: Slowdowns) -> str:
 
 def _table(rows: list[Row]) -> str:
     head = [
-        f"| equal {rows[0]['budget']} | decode | prompt + token machines | requests/s | against the better baseline | first limit |",
-        "|" + "---|" * 6,
+        f"| equal {rows[0]['budget']} | decode | policy | prompt + token machines | requests/s | against the better baseline | first limit |",
+        "|" + "---|" * 7,
     ]
     kinds = dict.fromkeys((row["workload"], _kind(row)) for row in rows)
     lines = []
@@ -56,4 +56,4 @@ def _line(row: Row, kind: str, best: float) -> str:
     spread = f"{row['rate']:.1f} ({min(row['rates']):.1f} to {max(row['rates']):.1f})"
     met = binding(row["slowdowns"]) if row["rate"] else "at no rate"
     ratio = f"{row['rate'] / best:.2f}" if best else ""
-    return f"| {row['workload']}, {row['system']} | {kind}{chunk} | {machines} | {spread} | {ratio} | {met} |"
+    return f"| {row['workload']}, {row['system']} | {kind}{chunk} | `{row['policy']}` | {machines} | {spread} | {ratio} | {met} |"

@@ -17,19 +17,19 @@ BY_NAME = {system.name: system for system in SYSTEMS}
 @pytest.mark.parametrize(
     ("budget", "name", "most_machines"),
     [
-        ("cost", "Baseline-A100", 21),
-        ("cost", "Baseline-H100", 10),
-        ("cost", "Splitwise-AA", 21),
-        ("cost", "Splitwise-HA", 20),
-        ("power", "Baseline-A100", 17),
-        ("power", "Splitwise-AA", 17),
+        ("cost", "Baseline-A100", 86),
+        ("cost", "Baseline-H100", 40),
+        ("cost", "Splitwise-AA", 86),
+        ("cost", "Splitwise-HA", 85),
+        ("power", "Baseline-A100", 70),
+        ("power", "Splitwise-AA", 70),
     ],
 )
 def test_clusters_spend_the_budget_and_no_more(budget: str, name: str, most_machines: int) -> None:
     clusters = BY_NAME[name].clusters(budget)
     assert max(cluster.prompt + cluster.token for cluster in clusters) == most_machines
     for cluster in clusters:
-        assert 0.93 * BUDGETS[budget] < getattr(cluster, budget) <= BUDGETS[budget]
+        assert 0.98 * BUDGETS[budget] < getattr(cluster, budget) <= BUDGETS[budget]
         assert cluster.token > 0
 
 
