@@ -11,6 +11,7 @@ Budgets, costs, powers, limits and engine settings are those of the authors' sim
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -118,22 +119,20 @@ def _find(search: Search, data: Path) -> Iterator[Row]:
         return best_place(places, among, rate_of, (max(1, stride // 3), max(1, stride // 6), 1))
 
     best, found = Tuning(), Found(0, 0.0)
-    for policy in POLICIES:
-        tuning = Tuning(policy)
-        better = seek(everywhere[stride // 2 :: stride], everywhere, tuning, found.rate)
-        if better.rate > found.rate:
-            best, found = tuning, better
-    yield _row(search, data, clusters[found.place], best, found.rate)
-    if not search.chunks:
-        return
-    here = range(found.place, found.place + 1)
-    for chunk in search.chunks:
-        for policy in POLICIES:
+
+    def improve(chunks: Sequence[int], places: Sequence[int], among: range) -> Row:
+        nonlocal best, found
+        for chunk, policy in product(chunks, POLICIES):
             tuning = Tuning(policy, chunk)
-            better = seek([found.place], here, tuning, found.rate)
+            better = seek(places, among, tuning, found.rate)
             if better.rate > found.rate:
                 best, found = tuning, better
-    yield {**_row(search, data, clusters[found.place], best, found.rate), "tuned": True}
+        return _row(search, data, clusters[found.place], best, found.rate)
+
+    yield improve([WHOLE_PROMPTS], everywhere[stride // 2 :: stride], everywhere)
+    if search.chunks:
+        here = range(found.place, found.place + 1)
+        yield {**improve(search.chunks, here, here), "tuned": True}
 
 
 def _row(search: Search, data: Path, cluster: Cluster, tuning: Tuning, rate: float) -> Row:
