@@ -1,9 +1,9 @@
 """Sets of slots agree in all their forms, for few and for many."""
 
-from array import array
-
 from hypothesis import given
 from hypothesis import strategies as st
+from librt.vecs import vec
+from mypy_extensions import i64
 
 from pointsman.core.placement.policy import extremes
 from pointsman.core.slots import Slots, longer, vector
@@ -21,12 +21,12 @@ def test_within(one: set[int], other: set[int]) -> None:
 
 @given(st.lists(st.integers(-9, 9), min_size=1, max_size=200))
 def test_extremes(values: list[int]) -> None:
-    assert extremes(Slots(list(range(len(values)))), array("q", values)) == (min(values), max(values))
+    assert extremes(Slots(list(range(len(values)))), vec[i64](values)) == (min(values), max(values))
 
 
 def test_a_vector_sees_what_changes_and_growing_copies() -> None:
-    values = array("q", [1, 2])
+    values = vec[i64]([1, 2])
     seen = vector(values)
     values[1] = 7
     assert seen.tolist() == [1, 7]
-    assert longer(values, 4) == array("q", [1, 7, 0, 0])
+    assert list(longer(values, 4)) == [1, 7, 0, 0]

@@ -1,10 +1,9 @@
 """Prefix blocks that running requests hold, per slot: those that several of them share lie in memory once."""
 
-from array import array
 from collections.abc import Sequence
 
 from pointsman.core.prefix import levels
-from pointsman.core.slots import Levels, PerSlot, longer
+from pointsman.core.slots import Levels, PerSlot, longer, zeros
 
 
 class BlocksInUse:
@@ -13,7 +12,7 @@ class BlocksInUse:
     __slots__ = ("_again", "_bits", "_holders", "repeats")
 
     def __init__(self, slots: int) -> None:
-        self.repeats: PerSlot = array("q", bytes(8 * slots))
+        self.repeats: PerSlot = zeros(slots)
         """Per slot, how many blocks its running requests hold that another of them holds already."""
         self._holders: dict[int, int] = {}
         self._bits = [1 << slot for slot in range(slots)]

@@ -1,29 +1,29 @@
 """A view with tentative placements on top, for deciding several requests at once."""
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pointsman.core.blocks_in_use import BlocksInUse
 from pointsman.core.decisions import Dispatch
 from pointsman.core.instances import Instance, InstanceId
-from pointsman.core.prefix import PrefixIndex
-from pointsman.core.queueing.served import Served
 from pointsman.core.requests import RequestView
-from pointsman.core.slots import PerSlot
 from pointsman.core.view import Candidates, ClusterView
 
 NONE = -1
 
 
-class Draft:
-    """Implements `ClusterView` on copied loads. Prefixes, and blocks in use, stay those of the view underneath."""
+class Draft(ClusterView):
+    """On copied loads. Prefixes, and blocks in use, stay those of the view underneath."""
 
-    __slots__ = ("_placed", "_view", "loads")
+    __slots__ = ("_placed", "_view")
 
     def __init__(self, view: ClusterView) -> None:
+        super().__init__(
+            view.loads.copy(),
+            view.prefixes,
+            view.in_use,
+            view.kv_capacities,
+            view.served,
+            view.address_hashes,
+        )
         self._view = view
         self._placed: dict[str, int] = {}
-        self.loads = view.loads.copy()
 
     def place(self, request: RequestView, dispatch: Dispatch) -> None:
         """Account a decision as if it were carried out already."""
@@ -36,26 +36,6 @@ class Draft:
     def _slot(self, instance: InstanceId | None) -> int:
         slot = None if instance is None else self._view.slot_of(instance)
         return NONE if slot is None else slot
-
-    @property
-    def prefixes(self) -> PrefixIndex:
-        return self._view.prefixes
-
-    @property
-    def in_use(self) -> BlocksInUse:
-        return self._view.in_use
-
-    @property
-    def kv_capacities(self) -> PerSlot:
-        return self._view.kv_capacities
-
-    @property
-    def served(self) -> Served:
-        return self._view.served
-
-    @property
-    def address_hashes(self) -> NDArray[np.uint64]:
-        return self._view.address_hashes
 
     def candidates(self, model: str) -> Candidates:
         return self._view.candidates(model)

@@ -5,12 +5,11 @@ The index is an approximation of the engines' caches (they evict on their own), 
 blocks go first, per instance, once it holds more than its KV capacity could.
 """
 
-from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pointsman.core.slots import Levels, PerSlot, longer, members
+from pointsman.core.slots import Levels, PerSlot, longer, members, zeros
 
 
 class Match(NamedTuple):
@@ -64,7 +63,7 @@ class PrefixIndex:
     __slots__ = ("_again", "_bits", "_holders", "_queues", "sizes")
 
     def __init__(self, slots: int) -> None:
-        self.sizes: PerSlot = array("q", bytes(8 * slots))
+        self.sizes: PerSlot = zeros(slots)
         """Blocks each slot holds."""
         self._holders: dict[int, int] = {}
         self._bits = [1 << slot for slot in range(slots)]  # one object each, instead of one per block

@@ -1,18 +1,20 @@
 """Sets of instances by slot, and one integer per slot.
 
 For few instances a Python loop beats numpy, whose every call costs about a microsecond; for many it is the other way
-round. Values live in `array('q')`: its items are cheap to change one by one, and numpy can look at the same memory.
+round. Values live in a `vec` of mypyc's: compiled, its items are C integers in C memory, and numpy can look at the same
+memory. Items of an `array` are made into Python's integers and back at every look.
 """
 
-from array import array
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
+from librt.vecs import vec
+from mypy_extensions import i64
 from numpy.typing import NDArray
 
 IntArray: TypeAlias = NDArray[np.int64]
-PerSlot: TypeAlias = "array[int]"
+PerSlot: TypeAlias = "vec[i64]"
 """One 64-bit integer per slot."""
 
 Levels: TypeAlias = list[tuple[int, list[int]]]
@@ -24,12 +26,19 @@ FEW = 64
 
 def vector(values: PerSlot) -> IntArray:
     """The same memory as a numpy vector. Keep it no longer than a decision: `values` may be replaced by a longer one."""
-    return np.frombuffer(values, np.int64)
+    return np.frombuffer(memoryview(values), np.int64)
+
+
+def zeros(slots: int) -> PerSlot:
+    return vec[i64]([0] * slots)
 
 
 def longer(values: PerSlot, slots: int) -> PerSlot:
     """A copy with zeros up to `slots`."""
-    return values + array("q", bytes(8 * (slots - len(values))))
+    longer = zeros(slots)
+    for slot in range(len(values)):
+        longer[slot] = values[slot]
+    return longer
 
 
 class Slots:

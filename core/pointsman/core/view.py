@@ -1,9 +1,8 @@
 """What a decision may read of the cluster. Instances are numbered by slot; loads are arrays over slots."""
 
-from array import array
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from pointsman.core.instances import Instance, InstanceId, Role
 from pointsman.core.prefix import PrefixIndex
 from pointsman.core.queueing.served import Served
 from pointsman.core.requests import RequestView
-from pointsman.core.slots import PerSlot, Slots, longer
+from pointsman.core.slots import PerSlot, Slots, longer, zeros
 
 UNLIMITED = 2**63 - 1
 
@@ -39,9 +38,9 @@ class Loads:
     __slots__ = ("context_tokens", "prefill_tokens", "running")
 
     def __init__(self, slots: int) -> None:
-        self.running: PerSlot = array("q", bytes(8 * slots))
-        self.prefill_tokens: PerSlot = array("q", bytes(8 * slots))
-        self.context_tokens: PerSlot = array("q", bytes(8 * slots))
+        self.running: PerSlot = zeros(slots)
+        self.prefill_tokens: PerSlot = zeros(slots)
+        self.context_tokens: PerSlot = zeros(slots)
 
     def copy(self) -> "Loads":
         twin = Loads(0)
@@ -125,32 +124,39 @@ def _runs_whole(instance: Instance) -> bool:
     )
 
 
-class ClusterView(Protocol):
-    """Read-only: decisions are values, and the fold over event records alone changes the cluster."""
+class ClusterView(ABC):
+    """Read-only: decisions are values, and the fold over event records alone changes the cluster.
 
-    @property
-    def loads(self) -> Loads: ...
-    @property
-    def prefixes(self) -> PrefixIndex: ...
-    @property
-    def in_use(self) -> BlocksInUse: ...
-    @property
-    def kv_capacities(self) -> PerSlot:
+    A class that others inherit from and no protocol, since compiled decisions ask it directly then.
+    """
+
+    __slots__ = ("address_hashes", "in_use", "kv_capacities", "loads", "prefixes", "served")
+
+    def __init__(
+        self,
+        loads: Loads,
+        prefixes: PrefixIndex,
+        in_use: BlocksInUse,
+        kv_capacities: PerSlot,
+        served: Served,
+        address_hashes: NDArray[np.uint64],
+    ) -> None:
+        self.loads = loads
+        self.prefixes = prefixes
+        self.in_use = in_use
+        self.kv_capacities = kv_capacities
         """Per slot the KV tokens that its instance can hold; 0: not known."""
-        ...
-
-    @property
-    def served(self) -> Served:
+        self.served = served
         """What tenants and programs were given."""
-        ...
-
-    @property
-    def address_hashes(self) -> NDArray[np.uint64]:
+        self.address_hashes = address_hashes
         """Per slot a hash of the instance's address that is the same in every process."""
-        ...
 
+    @abstractmethod
     def candidates(self, model: str) -> Candidates: ...
+    @abstractmethod
     def instance(self, slot: int) -> Instance: ...
+    @abstractmethod
     def slot_of(self, instance: InstanceId) -> int | None: ...
+    @abstractmethod
     def placed(self, model: str) -> int:
         """Requests of the model placed so far; the clock of rotating policies."""

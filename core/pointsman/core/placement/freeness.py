@@ -39,7 +39,8 @@ class Freeness:
         costs: list[float] = []
         repeats = view.in_use.repeats
         for slot in slots.listed:
-            requests = loads.running[slot]
+            requests: int = loads.running[slot]
             used = loads.prefill_tokens[slot] + loads.context_tokens[slot] - block_tokens * repeats[slot]
-            costs.append(-(capacities[slot] - used) / requests if requests else -inf)
+            room: int = capacities[slot] - used
+            costs.append(-room / requests if requests else -inf)
         return costs

@@ -87,9 +87,10 @@ class KvCost:
         computes = stage is not Stage.DECODE
         costs: list[float] = []
         for slot in slots.listed:
-            pending = prefill[slot]
-            held = pending + context[slot] - block_tokens * repeats[slot] + prompt - shared.get(slot, 0)
-            cost = float(held) + self.active_request_weight * running[slot]
+            pending: int = prefill[slot]
+            runs: int = running[slot]
+            held: int = pending + context[slot] - block_tokens * repeats[slot] + prompt - shared.get(slot, 0)
+            cost = float(held) + self.active_request_weight * runs
             if computes:
                 credit = self.overlap_credit * computed.get(slot, 0)
                 cost += self.prefill_load_scale * max(0.0, pending + prompt - credit)

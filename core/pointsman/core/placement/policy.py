@@ -65,9 +65,15 @@ def cheapest(slots: Slots, costs: PerSlot, rng: Random) -> tuple[int, int]:
 
 def cheapest_of(slots: Slots, costs: Costs, rng: Random) -> tuple[int, float]:
     """The same with the costs of `slots`, in their order."""
+    ties: list[int] = []
     if isinstance(costs, list):
-        least = min(costs)
-        ties = [slot for slot, cost in zip(slots.listed, costs, strict=True) if cost == least]
+        listed = slots.listed
+        least = costs[0]
+        for place, cost in enumerate(costs):
+            if cost < least:
+                least, ties = cost, [listed[place]]
+            elif cost == least:
+                ties.append(listed[place])
     else:
         least = float(costs.min())
         ties = slots.vector[costs == least].tolist()

@@ -47,14 +47,15 @@ class WeightedScorers:
         loads, capacities, listed = view.loads, view.kv_capacities, slots.listed
         computed = leading_tokens(cached, request)
         repeats, block_tokens, prompt = view.in_use.repeats, request.block_tokens, request.prompt_tokens
-        queued = [loads.running[slot] for slot in listed]
+        queued: list[int] = [loads.running[slot] for slot in listed]
         longest = max(queued)
         spread = longest - min(queued)
         costs: list[float] = []
         for slot, own in zip(listed, queued, strict=True):
             queue = (longest - own) / spread if spread else 1.0
-            held = loads.prefill_tokens[slot] + loads.context_tokens[slot] - block_tokens * repeats[slot]
-            used = held / capacities[slot] if capacities[slot] else 0.5
+            held: int = loads.prefill_tokens[slot] + loads.context_tokens[slot] - block_tokens * repeats[slot]
+            capacity: int = capacities[slot]
+            used = held / capacity if capacity else 0.5
             score = self.queue_weight * queue + self.kv_weight * (1.0 - min(1.0, used))
             if slot in computed:
                 score += self.prefix_weight * (computed[slot] / max(1, prompt))

@@ -12,7 +12,8 @@ from pointsman.sim.simulation.node import Link, Node, add_counters
 from pointsman.sim.simulation.options import Happening, InstanceChange, SimulationOptions
 from pointsman.sim.simulation.recorder import Recorder
 from pointsman.sim.simulation.routers import Routers
-from pointsman.sim.simulation.timeline import INSTANCE_CHANGES, INSTANCE_WAKES, RUN_ENDS, Timeline
+from pointsman.sim.simulation.run_ends import RunEnds
+from pointsman.sim.simulation.timeline import INSTANCE_CHANGES, INSTANCE_WAKES, NO_MORE, Timeline
 
 STARTED_UP: Final = 1
 """Version of an instance change's event that ends a start-up."""
@@ -39,7 +40,8 @@ class Cluster:
         lives: dict[str, Life],
     ) -> None:
         """`lives`: of all requests under way, which others add to and take from."""
-        self.nodes: list[Node] = []
+        self.nodes = _nodes(options)
+        self.run_ends = RunEnds(self.nodes)
         self._by_id: dict[InstanceId, Node] = {}
         self._links: dict[tuple[int, int], Link] = {}
         self._changes: list[InstanceChange] = sorted(options.changes, key=lambda change: change.at_s)
@@ -51,12 +53,6 @@ class Cluster:
 
     def start(self) -> None:
         """All instances but those that start later."""
-        names: dict[str, int] = {}
-        for pool in self._options.pools:
-            for _ in range(pool.count):
-                names[pool.name] = number = names.get(pool.name, 0) + 1
-                node = Node(len(self.nodes), f"{pool.name}/{number}", pool, self._options.engine)
-                self.nodes.append(node)
         late = {c.instance for c in self._changes if c.happening is Happening.STARTED}
         first = {change.instance: change.happening for change in reversed(self._changes)}
         for node in self.nodes:
@@ -137,8 +133,9 @@ class Cluster:
         if run is not None:
             if self._options.stepwise and run.iterations > 1:
                 engine.cut(run, timeline.now_ps)
-            timeline.add(run.end_ps, RUN_ENDS, node.number, node.version)
+            self._end_at(node, run.end_ps)
             return
+        self._end_at(node, NO_MORE)
         wake_ps = engine.wake_ps()
         if wake_ps is not None:
             timeline.add(wake_ps, INSTANCE_WAKES, node.number, node.version)
@@ -150,12 +147,14 @@ class Cluster:
         engine, timeline = node.engine, self._timeline
         if engine is None or run.iterations == 1:
             return
-        end_ps = run.end_ps
         # An iteration that ends just now has made way for the next one where stepping would have had its turn by now.
         engine.cut(run, timeline.now_ps + (node.number < timeline.turn))
-        if run.end_ps != end_ps:
-            node.version += 1
-            timeline.add(run.end_ps, RUN_ENDS, node.number, node.version)
+        if run.end_ps != node.run_end_ps:
+            self._end_at(node, run.end_ps)
+
+    def _end_at(self, node: Node, end_ps: int) -> None:
+        node.run_end_ps = end_ps
+        self.run_ends.moved(node)
 
     def end_run(self, node: Node) -> list[Output]:
         """What it has brought; `begin_run` goes on."""
@@ -188,7 +187,7 @@ class Cluster:
                 ready_ps = timeline.now_ps + to_ps(change.startup_s)
                 timeline.add(ready_ps, INSTANCE_CHANGES, number, STARTED_UP)
         elif node.starting:
-            node.lose(timeline.now_ps)
+            self._stop(node)
         elif change.happening is Happening.DRAINED:
             self._drain(node)
         else:
@@ -235,6 +234,20 @@ class Cluster:
         return Loss(node, instance.id, list(dict.fromkeys(lost)))
 
     def _forget(self, node: Node, instance: InstanceId) -> None:
-        node.lose(self._timeline.now_ps)
+        self._stop(node)
         del self._by_id[instance]
         self._routers.observe(InstanceLost(instance), self._timeline.now_ps)
+
+    def _stop(self, node: Node) -> None:
+        node.lose(self._timeline.now_ps)
+        self.run_ends.moved(node)
+
+
+def _nodes(options: SimulationOptions) -> list[Node]:
+    nodes: list[Node] = []
+    names: dict[str, int] = {}
+    for pool in options.pools:
+        for _ in range(pool.count):
+            names[pool.name] = number = names.get(pool.name, 0) + 1
+            nodes.append(Node(len(nodes), f"{pool.name}/{number}", pool, options.engine))
+    return nodes

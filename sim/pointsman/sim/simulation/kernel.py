@@ -31,7 +31,6 @@ from pointsman.sim.simulation.timeline import (
     NO_MORE,
     PROGRESS_IS_TOLD,
     ROUTER_WAKES,
-    RUN_ENDS,
     Timeline,
 )
 from pointsman.sim.workload.request import HASH_BLOCK_TOKENS, TraceRequest, Workload
@@ -94,7 +93,7 @@ class Simulation:
 
     def run(self, on_progress: Callable[[int], None] | None = None, every: int = 2000) -> SimulationResult:
         """Until the last request has ended. `on_progress` hears how many have, about every `every` arrivals."""
-        timeline, nodes = self._timeline, self._cluster.nodes
+        timeline, run_ends = self._timeline, self._cluster.run_ends
         queue = timeline.queue
         self._cluster.start()
         if self.options.report_progress:
@@ -102,23 +101,19 @@ class Simulation:
         upcoming = next(self._arrivals, None)
         arrival_ps = NO_MORE if upcoming is None else to_ps(upcoming.arrival_s)
         while not self._stopped:
-            # Of what is queued, that comes before the next arrival which is due earlier, or now and of a kind before arrivals.
-            if queue and (
-                (due_ps := queue[0][0]) < arrival_ps or (due_ps == arrival_ps and queue[0][1] < CALL_ARRIVES)
-            ):
-                if upcoming is None and not self._lives and not self._programs.pending:
-                    break  # only timers are left
-                now_ps, kind, number, version = heappop(queue)
-                if kind == RUN_ENDS:
-                    node = nodes[number]
-                    if node.version == version:
-                        timeline.now_ps = now_ps
-                        timeline.turn = number
-                        self._end_run(node)
-                        timeline.turn = NO_MORE
-                else:
-                    timeline.now_ps = now_ps
-                    self._happen(kind, number, version)
+            if upcoming is None and not self._lives and not self._programs.pending:
+                break  # only timers are left
+            node = run_ends.first()
+            run_end_ps = node.run_end_ps
+            due_ps = queue[0][0] if queue else NO_MORE
+            if run_end_ps <= due_ps and run_end_ps <= arrival_ps and run_end_ps != NO_MORE:
+                timeline.now_ps = run_end_ps
+                timeline.turn = node.number
+                self._end_run(node)
+                timeline.turn = NO_MORE
+            elif queue and (due_ps < arrival_ps or (due_ps == arrival_ps and queue[0][1] < CALL_ARRIVES)):
+                timeline.now_ps, kind, number, version = heappop(queue)
+                self._happen(kind, number, version)
             elif upcoming is not None:
                 timeline.now_ps = max(timeline.now_ps, arrival_ps)
                 self._arrive(upcoming, arrival_ps)
@@ -133,7 +128,7 @@ class Simulation:
     # --- the queue
 
     def _happen(self, kind: int, number: int, version: int) -> None:
-        """Whatever but the end of a run."""
+        """Whatever but the end of a run and the arrival of a request."""
         if kind == INSTANCE_WAKES:
             node = self._cluster.nodes[number]
             if node.version == version and node.run is None:

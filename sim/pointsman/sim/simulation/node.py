@@ -1,11 +1,17 @@
 """An instance in the simulation: its engine, the run of iterations under way, and its end of the network."""
 
+from typing import TYPE_CHECKING
+
 from pointsman.core.instances import Instance, InstanceId
 from pointsman.core.perf import EngineProfile
 from pointsman.core.units import PS_PER_S
 from pointsman.sim.engine import Engine, EngineCounters, EngineOptions, Iteration
 from pointsman.sim.pools import Pool
 from pointsman.sim.simulation.options import MODEL
+from pointsman.sim.simulation.timeline import NO_MORE
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # as in core.perf
 
 
 class Node:
@@ -23,6 +29,7 @@ class Node:
         "pool",
         "receives_free_ps",
         "run",
+        "run_end_ps",
         "seconds_ps",
         "sends_free_ps",
         "started_ps",
@@ -41,8 +48,10 @@ class Node:
         """None: lost, or not started yet."""
         self.instance: Instance | None = None
         self.run: Iteration | None = None
+        self.run_end_ps: i64 = NO_MORE
+        """When it ends; NO_MORE: there is none."""
         self.version = 0
-        """Events about earlier runs are void."""
+        """Wakes from before the present run are void."""
         self.draining = False
         self.starting = False
         """Its start-up is under way."""
@@ -90,6 +99,7 @@ class Node:
         self.starting = self.draining = False
         self.instance = None
         self.run = None
+        self.run_end_ps = NO_MORE
         self.warming = 0
         self.version += 1
 

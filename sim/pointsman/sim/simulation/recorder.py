@@ -1,13 +1,12 @@
 """Figures of a simulation, added up as requests end: memory does not grow with their number."""
 
-from collections.abc import Callable, Mapping
-from struct import Struct
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from pointsman.core.slo import Slo
-from pointsman.core.slots import IntArray
+from pointsman.core.slots import IntArray, PerSlot, vector, zeros
 from pointsman.core.units import PS_PER_S, to_ps
 from pointsman.sim.report import WARM_UP_SHARE, Distribution, Latencies, Outcome
 from pointsman.sim.simulation.quantiles import COARSE_BITS, PsHistogram
@@ -36,34 +35,30 @@ class Limits(NamedTuple):
 
 
 class Rows:
-    """Rows of 64-bit integers, packed one by one and read as one matrix: reading a list of Python's integers would take
+    """Rows of 64-bit integers, written one by one and read as one matrix: reading a list of Python's integers would take
     longer than adding them up.
     """
 
-    __slots__ = ("_columns", "_end", "_width", "memory", "pack")
+    __slots__ = ("_columns", "_end", "values")
 
     def __init__(self, columns: int) -> None:
-        layout = Struct(f"{columns}q")
         self._columns = columns
-        self._width = layout.size
         self._end = 0
-        self.memory = bytearray(MOST_UNSETTLED * layout.size)
-        self.pack: Callable[..., None] = layout.pack_into
-        """Called with `memory`, `place()` and a row's integers, unless it is `full`."""
+        self.values: PerSlot = zeros(MOST_UNSETTLED * columns)
 
-    def place(self) -> int:
-        """Where the next row goes."""
-        at = self._end
-        self._end = at + self._width
-        return at
+    def next(self) -> int:
+        """Where the next row begins; not asked for when they are `full`."""
+        begin = self._end
+        self._end = begin + self._columns
+        return begin
 
     @property
     def full(self) -> bool:
-        return self._end == len(self.memory)
+        return self._end == MOST_UNSETTLED * self._columns
 
     def taken(self) -> IntArray:
         """All rows, to be read before others come: from now on there are none."""
-        rows = np.frombuffer(self.memory, np.int64, self._end // 8).reshape(-1, self._columns)
+        rows = vector(self.values)[: self._end].reshape(-1, self._columns)
         self._end = 0
         return rows
 
@@ -138,23 +133,24 @@ class StreamedFigures:
         self, arrived_ps: int, first_token_ps: int, ended_ps: int, output_tokens: int, limits: Limits
     ) -> None:
         rows = self._answers
-        rows.pack(
-            rows.memory,
-            rows.place(),
-            arrived_ps,
-            first_token_ps,
-            ended_ps,
-            output_tokens,
-            limits.ttft_ps,
-            limits.tpot_ps,
-        )
+        values, begin = rows.values, rows.next()
+        values[begin] = arrived_ps
+        values[begin + 1] = first_token_ps
+        values[begin + 2] = ended_ps
+        values[begin + 3] = output_tokens
+        values[begin + 4] = limits.ttft_ps
+        values[begin + 5] = limits.tpot_ps
         if rows.full:
             self.settle()
 
     def waited(self, first_ps: int, step_ps: int, iterations: int, sequences: int) -> None:
         """Each of some sequences had to wait for a token so long, and in each further iteration a step longer."""
         rows = self._runs
-        rows.pack(rows.memory, rows.place(), first_ps, step_ps, iterations, sequences)
+        values, begin = rows.values, rows.next()
+        values[begin] = first_ps
+        values[begin + 1] = step_ps
+        values[begin + 2] = iterations
+        values[begin + 3] = sequences
         if rows.full:
             self.settle()
 

@@ -7,12 +7,11 @@ arrive, then later calls of programs, and then idle instances begin; ties within
 from heapq import heappush
 from typing import Final
 
-RUN_ENDS: Final = 0
-INSTANCE_CHANGES: Final = 1
-PROGRESS_IS_TOLD: Final = 2
-ROUTER_WAKES: Final = 3
-CALL_ARRIVES: Final = 4
-INSTANCE_WAKES: Final = 5
+INSTANCE_CHANGES: Final = 0
+PROGRESS_IS_TOLD: Final = 1
+ROUTER_WAKES: Final = 2
+CALL_ARRIVES: Final = 3
+INSTANCE_WAKES: Final = 4
 NO_MORE: Final = (1 << 62) - 1
 """Later than anything: 53 days."""
 
@@ -21,7 +20,7 @@ QueuedEvent = tuple[int, int, int, int]
 
 
 class Timeline:
-    """The present, and a heap of what is to come."""
+    """The present, and a heap of what is to come but the ends of runs: those are in `RunEnds`."""
 
     __slots__ = ("now_ps", "queue", "turn")
 
