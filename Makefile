@@ -62,11 +62,12 @@ bench-vllm-overhead: $(STAMP) ## vLLM's own load client directly at a real vLLM 
 	-@$(MAKE) --no-print-directory vllm-environment
 	PYTHONPATH=bench:e2e/vllm $(BIN)/python -m vllm_overhead $(ARGS)
 
-# Hours on two cores; what has run is remembered in build/decisions.
+# Compiled: four minutes that spare hours. Without a C compiler it runs as it is. What has run is remembered in build/decisions.
 bench-decisions: $(STAMP) ## experiments on decisions: papers, capacity, peers, queue orders (DATA=DIR, EXPERIMENTS=...)
 	@test -n "$(DATA)" || { echo 'Name the folder with traces/, lengths/ and profiles/: make bench-decisions DATA=DIR' >&2; exit 2; }
+	compiled=$$(BENCH_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=bench $(BIN)/python -m dataplane.compiled) || echo 'not compiled: it takes hours' >&2; \
 	for experiment in $(or $(EXPERIMENTS),splitwise distserve ranking agents capacity peers dynamo plots); do \
-	    PYTHONPATH=bench $(BIN)/python -m decisions $$experiment --data $(DATA) $(ARGS) || exit 1; done
+	    PYTHONPATH=bench:$$compiled $(BIN)/python -m decisions $$experiment --data $(DATA) $(ARGS) || exit 1; done
 
 bench-operator: $(STAMP) cluster-build ## the operator with 500 ModelServices and 2,000 pools (ARGS=--help)
 	PYTHONPATH=bench $(BIN)/python -m controller $(ARGS)

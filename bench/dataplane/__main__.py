@@ -6,7 +6,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from dataplane import decisions, environments, inside, interpreter, machine, network, ours, report, scenarios
+from dataplane import decisions, environments, inside, interpreter, machine, network, report, scenarios
+from dataplane.compiled import compiled
 from dataplane.dynamo import WORKERS
 from dataplane.load import BUILD, INTERVAL_MS, compile_programs, raise_descriptor_limit
 from dataplane.measure import FOREIGN_LIMIT, Bench
@@ -85,7 +86,7 @@ def main() -> int:
     for name, reason in skipped.items():
         bench.say(f"without {name}: {reason}")
     if "pointsman" in sides:
-        ours.compiled()
+        compiled()
     plan = Plan(frozenset(sides - set(skipped)), seconds)
     outcomes: list[Outcome] = []
     figures: dict[str, float] = {}

@@ -36,7 +36,7 @@ def environment() -> Path:
     python = folder / "bin" / "python"
     whole = folder / "installed"
     if not whole.exists():
-        print(f"bench: installing requirements.lock for {base} into {folder}", flush=True)
+        print(f"bench: installing requirements.lock for {base} into {folder}", file=sys.stderr, flush=True)
         subprocess.run([str(base), "-m", "venv", "--clear", str(folder)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--no-deps", "--require-hashes", "--requirement", str(LOCK)], check=True)

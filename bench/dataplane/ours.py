@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,32 +10,12 @@ from typing import Any
 import yaml
 
 from dataplane import interpreter
+from dataplane.compiled import PACKAGES, compiled
 from dataplane.load import API_KEY, BUILD, MODEL, ROOT, free_ports
 from dataplane.machine import Cores
 from dataplane.network import HOST, require_ready
 from dataplane.processes import Running
 from dataplane.sides import Endpoint, Side
-
-PACKAGES = ("core", "router", "operator", "sim", "cli")
-SOURCES = (*PACKAGES, "pyproject.toml", "hatch_build.py")
-COMPILED = BUILD / "compiled"
-
-
-def compiled() -> Path:
-    """This checkout's wheel with its hot modules compiled, unpacked; built anew when a source has changed."""
-    python = interpreter.environment()
-    files = [file for name in SOURCES for file in sorted((ROOT / name).rglob("*.py")) or [ROOT / name]]
-    read = b"".join(file.read_bytes() for file in files)
-    state = hashlib.sha256(str(python).encode() + read).hexdigest()
-    stamp = COMPILED / "built-from"
-    if not stamp.exists() or stamp.read_text() != state:
-        print("bench: compiling our router's hot modules", flush=True)
-        shutil.rmtree(COMPILED, ignore_errors=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        env = {**os.environ, "HATCH_BUILD_HOOK_ENABLE_CUSTOM": "true"}
-        subprocess.run([*pip, "--target", str(COMPILED), str(ROOT)], check=True, env=env)
-        stamp.write_text(state)
-    return COMPILED
 
 
 def command(file: Path, *, pure: bool = False) -> tuple[list[str], dict[str, str]]:

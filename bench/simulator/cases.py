@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dataplane import interpreter
+from dataplane.compiled import PACKAGES, compiled
 from dataplane.environments import DYNAMO
 from dataplane.load import BUILD, ROOT
-from dataplane.ours import PACKAGES, compiled
 from simulator.mooncake import write_mooncake
 from simulator.timing import Timed, timed
 
