@@ -1,7 +1,8 @@
 """Live and simulated figures beside each other."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -16,7 +17,10 @@ WANTED = 0.10
 
 @dataclass(frozen=True)
 class Figure:
-    """One statistic, seconds. `overhead_s` is what the same takes longer on an idle engine, mean live less mean simulated."""
+    """One statistic at one load, seconds, the mean of all rounds.
+
+    `overhead_s` is what the same takes longer on an idle engine, mean live less mean simulated.
+    """
 
     load: str
     name: str
@@ -24,31 +28,40 @@ class Figure:
     live_s: float
     overhead_s: float
     simulated_s: float
+    errors: tuple[float, ...]
+    """Of each round by itself."""
 
     @property
     def error(self) -> float:
-        """Of the simulation, as a share of what was measured, the overhead subtracted."""
-        measured_s = self.live_s - self.overhead_s
-        return (self.simulated_s - measured_s) / measured_s
+        return error(self.simulated_s, self.live_s - self.overhead_s)
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "error": self.error}
 
 
-def overhead_s(idle: Both) -> dict[str, float]:
+def error(simulated_s: float, measured_s: float) -> float:
+    """Of the simulation, as a share of what was measured, the overhead subtracted."""
+    return (simulated_s - measured_s) / measured_s
+
+
+def overhead_s(idle: Sequence[Both]) -> dict[str, float]:
     """Seconds that HTTP, tokenising and detokenising add to each figure where nothing waits for anything."""
-    return {name: idle.live[name]["mean"] - idle.simulated[name]["mean"] for name in FIGURES}
+    return {
+        name: fmean(one.live[name]["mean"] - one.simulated[name]["mean"] for one in idle) for name in FIGURES
+    }
 
 
-def figures(both: Both, overhead: Mapping[str, float]) -> Iterator[Figure]:
+def figures(load: str, rounds: Sequence[Both], overhead: Mapping[str, float]) -> Iterator[Figure]:
     for name in FIGURES:
         for statistic in STATISTICS:
-            live_s, simulated_s = both.live[name][statistic], both.simulated[name][statistic]
-            yield Figure(both.name, name, statistic, live_s, overhead[name], simulated_s)
+            pairs = [(both.live[name][statistic], both.simulated[name][statistic]) for both in rounds]
+            live_s, simulated_s = map(fmean, zip(*pairs, strict=True))
+            errors = tuple(error(simulated, live - overhead[name]) for live, simulated in pairs)
+            yield Figure(load, name, statistic, live_s, overhead[name], simulated_s, errors)
 
 
 def table(found: list[Figure]) -> Table:
-    shown = Table("load", "", *("live", "less overhead", "simulated", "error"), box=SIMPLE_HEAD)
+    shown = Table("load", "", *("live", "less overhead", "simulated", "error", "each round"), box=SIMPLE_HEAD)
     for figure in found:
         times = (figure.live_s, figure.live_s - figure.overhead_s, figure.simulated_s)
         shown.add_row(
@@ -56,5 +69,6 @@ def table(found: list[Figure]) -> Table:
             f"{figure.name.removesuffix('_s').upper()} {figure.statistic}",
             *(f"{time_s * 1e3:.1f} ms" for time_s in times),
             f"{figure.error:+.1%}",
+            " ".join(f"{one:+.0%}" for one in figure.errors),
         )
     return shown

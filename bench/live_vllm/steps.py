@@ -28,11 +28,19 @@ class Bench:
     first: bool = False
     """Whether clients are put before whatever else the machine does."""
 
-    def profile(self, grid: Mapping[str, str], kv_tokens: int) -> Path:
-        """Measured and fitted."""
-        points, profile = self.folder / "points.csv", self.folder / "profile.json"
+    def measure(self, grid: Mapping[str, str], name: str) -> Path:
+        """Points of iterations, as CSV."""
+        points = self.folder / f"{name}.points.csv"
         flags = [part for key, value in grid.items() for part in (f"--{key}", value)]
         self._pointsman("profile", "measure", self.url, *flags, "--out", str(points))
+        return points
+
+    def fit(self, measured: Sequence[Path], kv_tokens: int) -> Path:
+        """A profile of all that was measured."""
+        points, profile = self.folder / "points.csv", self.folder / "profile.json"
+        header, *_ = measured[0].read_text(encoding="utf-8").splitlines()
+        rows = [row for file in measured for row in file.read_text(encoding="utf-8").splitlines()[1:]]
+        points.write_text("\n".join((header, *rows, "")), encoding="utf-8")
         limits = self.limits
         self._pointsman(
             *("profile", "fit", str(points), "--name", "live-vllm", "--like", LIKE, "--out", str(profile)),
@@ -43,23 +51,26 @@ class Bench:
         )
         return profile
 
-    def both(self, name: str, requests: Sequence[TraceRequest], profile: Path) -> "Both":
-        """Played on the engine, then simulated with what the engine was really sent."""
+    def play(self, name: str, requests: Sequence[TraceRequest]) -> "Played":
+        """On the engine."""
         trace, served = self.folder / f"{name}.csv", self.folder / f"{name}.served.csv"
-        records, live, simulated = (
-            self.folder / f"{name}.{kind}" for kind in ("records.jsonl", "live.json", "simulated.json")
-        )
+        records, live = self.folder / f"{name}.records.jsonl", self.folder / f"{name}.live.json"
         write_trace(trace, requests)
         self._pointsman(
             *("replay", str(trace), "--url", self.url, "--token-ids", "--slo", SLO),
             *("--records", str(records), "--json", str(live), "--engine-metrics", self.url),
         )
         write_trace(served, as_served(requests, records))
+        return Played(served, json.loads(live.read_text()))
+
+    def simulate(self, played: "Played", profile: Path) -> "Both":
+        """What the engine was really sent, with the profile."""
+        simulated = played.served.with_suffix(".simulated.json")
         self._pointsman(
-            *("simulate", str(served), "--pools", f"1xmixed:{profile}", "--policy", "round_robin"),
+            *("simulate", str(played.served), "--pools", f"1xmixed:{profile}", "--policy", "round_robin"),
             *("--chunk", str(self.limits.batched_tokens), "--slo", SLO, "--json", str(simulated)),
         )
-        return Both(name, json.loads(live.read_text()), json.loads(simulated.read_text()))
+        return Both(played.live, json.loads(simulated.read_text()))
 
     def _pointsman(self, *arguments: str) -> None:
         """Runs the command on the serving core, in a session of its own. Raises CalledProcessError."""
@@ -77,9 +88,16 @@ class Bench:
 
 
 @dataclass(frozen=True)
+class Played:
+    """What was played, and the report of it."""
+
+    served: Path
+    live: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Both:
     """Reports of the same requests."""
 
-    name: str
     live: Mapping[str, Any]
     simulated: Mapping[str, Any]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pointsman.profiling.measure import Streams, shared_iteration
+from pointsman.profiling.measure import Streams, shared_iteration, undisturbed_gap_s
 from pointsman.profiling.probe import Seen
 
 
@@ -34,6 +34,9 @@ def test_streams_that_never_ran_together_tell_nothing() -> None:
     ("streams", "sent_s", "first_s", "expected"),
     [
         pytest.param([stream(1, 2, 5, 6, 7)], 1.5, 6.5, (3, 102), id="the longest gap meanwhile"),
+        pytest.param(
+            [stream(0, 1, 2.5, 5.5, 6.5, 7.5)], 1.5, 7.0, (3.5, 103), id="with what it cost in the gap before"
+        ),
         pytest.param([stream(0, 4, 5, 7, 8)], 4.5, 7.5, (2, 103), id="a longer one before is not its own"),
         pytest.param([stream(1, 2, 5, 9)], 2.5, 6.0, (3, 102), id="nor is one that goes on behind its token"),
         pytest.param(
@@ -58,5 +61,11 @@ def test_streams_that_never_ran_together_tell_nothing() -> None:
 def test_the_iteration_that_a_prompt_shared(
     streams: list[Seen], sent_s: float, first_s: float, expected: tuple[float, float] | None
 ) -> None:
-    found = shared_iteration(streams, Seen(50, sent_s, (first_s,)))
+    found = shared_iteration(streams, Seen(50, sent_s, (first_s,)), 1.0)
     assert found == (pytest.approx(expected) if expected else None)
+
+
+def test_gaps_in_which_a_prompt_came_or_was_computed_are_not_undisturbed() -> None:
+    streams = [stream(*every(1.0, since=0, tokens=4), *every(5.0, since=8, tokens=3), 19, 20)]
+    prompts = [Seen(50, 3.5, (9.0,)), Seen(50, 12.9, (18.5,))]
+    assert undisturbed_gap_s(streams, prompts) == 1.0

@@ -151,8 +151,11 @@ async def _mixed(
     for _ in range(grid.repeats):
         seen = await probe.play([*streams, *joining])
         asked = seen[-1].prompt_tokens
+        alone_s = undisturbed_gap_s(seen[:batch], seen[batch:])
         found += [
-            shared for one in seen[batch:] if (shared := shared_iteration(seen[:batch], one)) is not None
+            shared
+            for one in seen[batch:]
+            if (shared := shared_iteration(seen[:batch], one, alone_s)) is not None
         ]
     if not found:
         tell(f"no prompt of {tokens} tokens came while {batch} streams ran: --output-tokens is too small")
@@ -162,14 +165,27 @@ async def _mixed(
     return [Measured(asked, 0, 1, batch, round(held), gap_s * 1e3)]
 
 
-def shared_iteration(streams: Sequence[Seen], joined: Seen) -> tuple[float, float] | None:
-    """What streams saw of the iteration that computed a prompt: the median of the longest gaps that ended between its
-    sending and its first token, in seconds, and the mean context. None where one of them did not run all that time.
+def undisturbed_gap_s(streams: Sequence[Seen], joined: Sequence[Seen]) -> float:
+    """The median gap between tokens of streams while no prompt came."""
+    return median(
+        later - earlier
+        for one in streams
+        for earlier, later in pairwise(one.tokens_s)
+        if not any(prompt.sent_s < later and earlier < prompt.tokens_s[0] for prompt in joined)
+    )
 
-    Its first token is no sign of the moment: it takes longer through the server than those of running streams.
+
+def shared_iteration(streams: Sequence[Seen], joined: Seen, alone_s: float) -> tuple[float, float] | None:
+    """What streams saw of the iteration that computed a prompt, in seconds, and the mean context: by how much the gaps that
+    ended between its sending and its first token were longer than as many of `alone_s`, and one of these; the median of all streams.
+    None where one of them did not run all that time.
+
+    All these gaps and not the longest alone, since a prompt has its price before and behind the iteration that computes it, too: it is parsed,
+    queued and handed to workers while streams wait. Its first token is no sign of the moment: it takes longer through the server than
+    those of running streams.
     """
     start_s, end_s = joined.sent_s, joined.tokens_s[0]
-    gaps_s, held = [], []
+    times_s, held = [], []
     for one in streams:
         if one.tokens_s[0] > start_s or one.tokens_s[-1] < end_s:
             return None
@@ -180,7 +196,6 @@ def shared_iteration(streams: Sequence[Seen], joined: Seen) -> tuple[float, floa
         ]
         if not gaps:
             return None
-        gap_s, context = max(gaps)
-        gaps_s.append(gap_s)
-        held.append(context)
-    return median(gaps_s), fmean(held)
+        times_s.append(sum(gap_s for gap_s, _ in gaps) - (len(gaps) - 1) * alone_s)
+        held.append(max(gaps)[1])
+    return median(times_s), fmean(held)
