@@ -111,7 +111,7 @@ def main() -> None:
         EXPERIMENTS[arguments.experiment](given)
     except KeyboardInterrupt:
         print(
-            "interrupted: no report was written; what has run is remembered in build/decisions",
+            "interrupted: what was not finished leaves its report as it was; what has run is remembered in build/decisions",
             file=sys.stderr,
         )
         sys.exit(130)

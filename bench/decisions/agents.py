@@ -86,16 +86,15 @@ CASES = (
 def compare(data: Path, jobs: int) -> list[Row]:  # noqa: ARG001 - these workloads need no data
     """All cases, seed by seed."""
     found: dict[tuple[str, float, str], list[Result]] = {}
-    rows: list[Row] = []
     cases = [(case, rate, one) for case in CASES for rate in case.rates for one in case.contestants]
     with runs(jobs) as pool:
         for seed in SEEDS:
             results = pool.all([case.plan(rate, one, seed) for case, rate, one in cases])
             for (case, rate, one), result in zip(cases, results, strict=True):
                 found.setdefault((case.generator, rate, one.name), []).append(result)
-            rows = [_row(*key, of_seeds) for key, of_seeds in found.items()]
-            write_json(FILE, rows)
             print(f"seed {seed} of {len(SEEDS)}", flush=True)
+    rows = [_row(*key, of_seeds) for key, of_seeds in found.items()]
+    write_json(FILE, rows)
     return rows
 
 

@@ -1,5 +1,6 @@
 """All baselines beside each other, each as it was tuned, at shares of the capacity, over several windows of the trace."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ Case = tuple[str, float, float]
 
 
 def compare_peers(data: Path, runs: Runs, seeds: int = SEEDS, only: str = "") -> Iterator[str]:
-    """Seed by seed over all settings, so that what is interrupted has compared all of them; says how far it is."""
+    """Seed by seed over all settings; says how far it is. What is known of others stays."""
     capacities = {(capacity.trace, capacity.pools): capacity for capacity in known_capacities()}
     known = [
         setting
@@ -43,13 +44,21 @@ def compare_peers(data: Path, runs: Runs, seeds: int = SEEDS, only: str = "") ->
             cases = cases_of(setting, capacity, data, seed)
             for case, result in zip(cases, runs.all(list(cases.values())), strict=True):
                 found[setting].setdefault(case, []).append(result)
-            rows = [
-                row_of(setting, case, results)
-                for setting in known
-                for case, results in found[setting].items()
-            ]
-            write_json(FILE, rows)
             yield f"seed {seed}: {setting.trace} on {setting.pools}: {len(cases)} runs"
+    rows: dict[tuple[str, str], list[Row]] = {}
+    for row in known_rows():
+        rows.setdefault((row["trace"], row["pools"]), []).append(row)
+    for setting, cases_found in found.items():
+        rows[setting.file_name, setting.pools] = [
+            row_of(setting, case, results) for case, results in cases_found.items()
+        ]
+    write_json(
+        FILE, [row for setting in SETTINGS for row in rows.get((setting.file_name, setting.pools), ())]
+    )
+
+
+def known_rows() -> list[Row]:
+    return list(json.loads(FILE.read_text(encoding="utf-8"))) if FILE.exists() else []
 
 
 def cases_of(setting: Setting, capacity: Capacity, data: Path, seed: int) -> dict[Case, SimulationPlan]:

@@ -82,13 +82,13 @@ def searches() -> Iterator[Search]:
 
 
 def compare(data: Path, jobs: int) -> list[Row]:
-    """Runs all searches, writes the table after each."""
+    """Runs all searches, then writes what came out."""
     rows: list[Row] = []
     with processes(jobs) as pool:
         for found in pool.map(_rows, searches(), [data] * len(list(searches()))):
             rows.extend(found)
             print(*found, sep="\n", flush=True)
-            write_json(FILE, rows)
+    write_json(FILE, rows)
     return rows
 
 
