@@ -105,6 +105,22 @@ def test_interrupted_it_writes_no_report(trace: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*report*"))
 
 
+def test_a_trace_that_lasts_longer_than_can_be_counted_is_refused(tmp_path: Path) -> None:
+    trace = tmp_path / "long.csv"
+    header = "timestamp_s,prompt_tokens,output_tokens\n0,10,10\n"
+    trace.write_text(header + "4000000,10,10\n")
+    assert "2 completed" in simulate(trace).output
+    trace.write_text(header + "20000000,10,10\n")
+    assert "long.csv: a request arrives 231 days after the first" in (refused := simulate(trace)).output
+    assert refused.exit_code == 2
+
+
+def test_limits_that_nobody_can_miss_are_limits_all_the_same(trace: Path) -> None:
+    result = simulate(trace, "--slo", "ttft=1e9,tpot=1e9")
+    assert result.exit_code == 0, result.output
+    assert "attainment  100.0% of offered requests" in result.output
+
+
 def test_explain_says_why_a_request_went_where_it_went(trace: Path) -> None:
     result = simulate(trace, "--explain", "100")
     assert "request 100: decode=sim://mixed/" in result.output

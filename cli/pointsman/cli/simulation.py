@@ -26,7 +26,7 @@ from pointsman.sim.objective import Objective, ProfileObjective
 from pointsman.sim.pools import Pool, PoolsError, parse_pools
 from pointsman.sim.predictors import Predictor, PredictorError, make_predictor
 from pointsman.sim.report import ClusterFigures, Report, RunCourse, RunFacts, make_report
-from pointsman.sim.simulation.kernel import Simulation, SimulationResult
+from pointsman.sim.simulation.kernel import ArrivalTooLateError, Simulation, SimulationResult
 from pointsman.sim.simulation.options import MODEL, InstanceChange, SimulationOptions
 from pointsman.sim.simulation.programs import program_report
 from pointsman.sim.workload.named import WorkloadNameError, is_described, open_workload
@@ -255,7 +255,10 @@ def run_plan(
     if on_start is not None:
         on_start(simulation, planned)
     with few_collections():
-        result = simulation.run(on_progress)
+        try:
+            result = simulation.run(on_progress)
+        except ArrivalTooLateError as error:
+            raise click.BadParameter(f"{plan.trace}: {error}", param_hint="TRACE") from error
     wall_s = time.perf_counter() - start_s
     return Ran(report_of(plan, result, wall_s), result)
 

@@ -37,6 +37,13 @@ from pointsman.sim.workload.request import HASH_BLOCK_TOKENS, TraceRequest, Work
 
 PROGRESS_PS: Final = 1_000_000_000_000
 """How often routers hear of progress, as the live router records it."""
+LAST_ARRIVAL_DAYS: Final = 50
+"""Picoseconds are of 64 bits, which end some days later."""
+DAY_S: Final = 86_400
+
+
+class ArrivalTooLateError(ValueError):
+    """The workload lasts longer than a simulation can."""
 
 
 @dataclass(slots=True)
@@ -92,19 +99,22 @@ class Simulation:
         self._stopped = True
 
     def run(self, on_progress: Callable[[int], None] | None = None, every: int = 2000) -> SimulationResult:
-        """Until the last request has ended. `on_progress` hears how many have, about every `every` arrivals."""
+        """Until the last request has ended. `on_progress` hears how many have, about every `every` arrivals.
+
+        Raises ArrivalTooLateError where a request arrives later than can be counted.
+        """
         timeline, run_ends = self._timeline, self._cluster.run_ends
         queue = timeline.queue
         self._cluster.start()
         if self.options.report_progress:
             timeline.add(PROGRESS_PS, PROGRESS_IS_TOLD, 0)
         upcoming = next(self._arrivals, None)
-        arrival_ps = NO_MORE if upcoming is None else to_ps(upcoming.arrival_s)
+        arrival_ps = _due_ps(upcoming)
         while not self._stopped:
             if upcoming is None and not self._lives and not self._programs.pending:
                 break  # only timers are left
             node = run_ends.first()
-            run_end_ps = node.run_end_ps
+            run_end_ps: int = node.run_end_ps  # compiled, what waits may wait longer than 64 bits hold
             due_ps = queue[0][0] if queue else NO_MORE
             if run_end_ps <= due_ps and run_end_ps <= arrival_ps and run_end_ps != NO_MORE:
                 timeline.now_ps = run_end_ps
@@ -120,7 +130,7 @@ class Simulation:
                 if on_progress is not None and self._offered % every == 0:
                     on_progress(self.ended)
                 upcoming = next(self._arrivals, None)
-                arrival_ps = NO_MORE if upcoming is None else to_ps(upcoming.arrival_s)
+                arrival_ps = _due_ps(upcoming)
             else:
                 break
         return self._result()
@@ -390,3 +400,15 @@ class Simulation:
             self._programs,
             self._routers.explanations,
         )
+
+
+def _due_ps(upcoming: TraceRequest | None) -> int:
+    if upcoming is None:
+        return NO_MORE
+    days = upcoming.arrival_s / DAY_S
+    if days > LAST_ARRIVAL_DAYS:
+        raise ArrivalTooLateError(
+            f"a request arrives {days:.0f} days after the first; a simulation takes those of {LAST_ARRIVAL_DAYS} days: "
+            "cut the trace, or raise its rate"
+        )
+    return to_ps(upcoming.arrival_s)

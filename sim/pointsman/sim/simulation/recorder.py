@@ -29,8 +29,8 @@ class Limits(NamedTuple):
     @classmethod
     def of(cls, slo: Slo) -> "Limits":
         return cls(
-            NO_LIMIT_PS if slo.ttft_s is None else to_ps(slo.ttft_s),
-            NO_LIMIT_PS if slo.tpot_s is None else to_ps(slo.tpot_s),
+            NO_LIMIT_PS if slo.ttft_s is None else min(NO_LIMIT_PS, to_ps(slo.ttft_s)),
+            NO_LIMIT_PS if slo.tpot_s is None else min(NO_LIMIT_PS, to_ps(slo.tpot_s)),
         )
 
 
