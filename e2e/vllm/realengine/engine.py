@@ -74,6 +74,10 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
+"""An engine leads a session of its own; it ends nonetheless when whoever started it is killed, as by a time limit of CI."""
+
+
 def command(spec: EngineSpec, environment: Environment, port: int, kv_events: str) -> list[str]:
     return [
         *(str(environment.python), "-m", "vllm.entrypoints.cli.main", "serve", str(environment.model)),
@@ -125,7 +129,7 @@ def start(spec: EngineSpec, environment: Environment, logs: Path) -> RealEngine:
     log = logs / f"{spec.name}.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            command(spec, environment, port, kv_events),
+            [*WITH_US, *command(spec, environment, port, kv_events)],
             env=environ(environment, side_port),
             cwd=logs,
             stdout=sink,
