@@ -102,7 +102,7 @@ def main() -> int:
     }
     asked.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if asked.plot:
-        draw(found, asked.plot)
+        draw(of_loads(found), asked.plot)
     print(summary(found, overhead, capacities))
     return 0
 
@@ -142,6 +142,11 @@ def in_turns(
     return measured, played
 
 
+def of_loads(found: Sequence[Figure]) -> list[Figure]:
+    """Without those of all requests at once, which tell the capacity."""
+    return [figure for figure in found if figure.load != AT_ONCE]
+
+
 def capacity(at_once: Played | Both, requests: int) -> float:
     """Requests per second that the engine gets done when all are there at once."""
     return requests / float(at_once.live["makespan_s"])
@@ -157,7 +162,7 @@ def beside(both: Both) -> dict[str, Any]:
 
 
 def summary(found: list[Figure], overhead: dict[str, float], capacities: list[float]) -> str:
-    found = [figure for figure in found if figure.load != AT_ONCE]
+    found = of_loads(found)
     worst = max(found, key=lambda figure: abs(figure.error))
     met = sum(abs(figure.error) <= WANTED for figure in found)
     told = ", ".join(f"{name.removesuffix('_s')} {value * 1e3:.1f} ms" for name, value in overhead.items())
