@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ MODEL = "tiny"
 SITE = Path(__file__).parent.parent / "site"
 LEASE_SECONDS = 12  # blocks that nobody pulls are freed then; vLLM's default is 30
 READY_SECONDS = 400.0  # 15 s on an idle machine
+PORTS = range(20_000, 32_000)
 
 
 class EngineError(Exception):
@@ -66,12 +68,20 @@ class RealEngine:
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that were free a moment ago, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
+    """Loopback ports that were free a moment ago, all different.
+
+    An engine binds its ports seconds after they were chosen. None is of the range from which systems take ports of
+    outgoing connections (Linux from 32768, others from 49152), so that nobody's client sits on one by then.
+    """
+    found: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise EngineError(
+        f"only {len(found)} of {count} loopback ports from {PORTS.start} to {PORTS.stop} are free"
+    )
 
 
 WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
