@@ -6,9 +6,7 @@ Capacity is what the engine gets done per second when all requests are there at 
 it. What a request takes longer on the idle engine than in the simulation is measured, stated, and subtracted.
 
 A machine that is shared is now faster and now slower, for minutes on end, by more than is asked of the simulation. So profile
-and loads are measured in turns, some rounds of them, and before and after each the machine's pace is taken: a short probe, always the
-same. One profile is fitted to the points of all rounds as they would have been at one pace, and each load is simulated at the pace that
-the machine had while it was played. What comes out without all that is shown beside it.
+and loads are measured in turns, some rounds of them, with one profile fitted to the points of all rounds.
 """
 
 import argparse
@@ -18,9 +16,8 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import geometric_mean
 from typing import Any
 
 import httpx
@@ -30,7 +27,7 @@ from live_vllm import load
 from live_vllm.comparing import WANTED, Figure, figures, overhead_s, table
 from live_vllm.engine import EngineLimits, running
 from live_vllm.plot import draw
-from live_vllm.steps import Bench, Both, MeasuredPoints, Played
+from live_vllm.steps import Bench, Both, Played
 from pointsman.api.profile import load_profile_file
 from pointsman.sim.workload.request import TraceRequest
 from realengine.environment import VLLM, UnavailableError, ensure
@@ -46,7 +43,6 @@ GRID = {
     "contexts": "40,300",
     "joining": "12,48,90,130",
     "output-tokens": "32",
-    "repeats": "2",
 }
 """Words; this tokenizer makes about 1.6 tokens of each. The longest prompt and 24 sequences fit into an iteration."""
 
@@ -67,19 +63,12 @@ def main() -> int:
     with running(environment, asked.model, limits, folder, first=asked.first) as engine:
         bench = Bench(engine.url, limits, folder, asked.first)
         measured, played = in_turns(bench, requests, asked.rounds, asked.loads)
-        tokens = kv_tokens(engine.url)
-    profile = bench.fit(measured, tokens, "plain")
-    rounds = {
-        load: [
-            bench.simulate(one, bench.fit(measured, tokens, f"{one.name}.paced", one.pace_ms)) for one in ones
-        ]
-        for load, ones in played.items()
-    }
-    unpaced = {load: [bench.simulate(one, profile) for one in ones] for load, ones in played.items()}
-    overhead = overhead_s(rounds[IDLE])
-    found, plain = all_figures(rounds), all_figures(unpaced)
+        profile = bench.fit(measured, kv_tokens(engine.url))
+    rounds = {name: [bench.simulate(one, profile) for one in ones] for name, ones in played.items()}
+    overhead = overhead_s(rounds.pop(IDLE))
+    found = [figure for name, ones in rounds.items() for figure in figures(name, ones, overhead)]
     capacities = [capacity(one, asked.requests) for one in rounds[AT_ONCE]]
-    Console(width=120).print(table(found, plain))
+    Console(width=110).print(table(found))
     report = {
         "vllm": VLLM,
         "model": asked.model,
@@ -92,13 +81,8 @@ def main() -> int:
         "profile": load_profile_file(profile).model_dump(mode="json"),
         "zero_load_overhead_s": overhead,
         "capacity_requests_per_s": capacities,
-        "paces_ms": {
-            "points": [one.pace_ms for one in measured],
-            **{load: [one.pace_ms for one in ones] for load, ones in played.items()},
-        },
-        "loads": {load: [beside(both) for both in ones] for load, ones in rounds.items()},
+        "loads": {name: [beside(both) for both in ones] for name, ones in rounds.items()},
         "figures": [figure.as_json() for figure in found],
-        "figures_without_pace": [figure.as_json() for figure in plain],
     }
     asked.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if asked.plot:
@@ -107,34 +91,18 @@ def main() -> int:
     return 0
 
 
-def all_figures(rounds: Mapping[str, Sequence[Both]]) -> list[Figure]:
-    """Of every load but the idle one, which tells what is to be subtracted."""
-    overhead = overhead_s(rounds[IDLE])
-    return [
-        figure for load, ones in rounds.items() if load != IDLE for figure in figures(load, ones, overhead)
-    ]
-
-
 def in_turns(
     bench: Bench, requests: Sequence[TraceRequest], rounds: int, shares: Sequence[float]
-) -> tuple[list[MeasuredPoints], dict[str, list[Played]]]:
+) -> tuple[list[Path], dict[str, list[Played]]]:
     """Points of iterations and plays by load, one of each a round."""
-    measured, played = list[MeasuredPoints](), defaultdict[str, list[Played]](list)
-    paces_ms = [bench.pace_ms()]
+    measured, played = list[Path](), defaultdict[str, list[Played]](list)
 
-    def take_pace(done: MeasuredPoints | Played) -> None:
-        paces_ms.append(bench.pace_ms())
-        done.pace_ms = geometric_mean(paces_ms[-2:])
-
-    def play(load: str, arriving: Sequence[TraceRequest]) -> Played:
-        done = bench.play(f"{len(measured)}.{load}", arriving)
-        take_pace(done)
-        played[load].append(done)
-        return done
+    def play(name: str, arriving: Sequence[TraceRequest]) -> Played:
+        played[name].append(bench.play(f"{len(measured)}.{name}", arriving))
+        return played[name][-1]
 
     for number in range(1, rounds + 1):
-        measured.append(MeasuredPoints(bench.measure(GRID, str(number))))
-        take_pace(measured[-1])
+        measured.append(bench.measure(GRID, str(number)))
         play(IDLE, load.spaced(requests[:IDLE_REQUESTS], IDLE_GAP_S))
         per_s = capacity(play(AT_ONCE, load.at_once(requests)), len(requests))
         for share in shares:

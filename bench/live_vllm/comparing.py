@@ -60,15 +60,9 @@ def figures(load: str, rounds: Sequence[Both], overhead: Mapping[str, float]) ->
             yield Figure(load, name, statistic, live_s, overhead[name], simulated_s, errors)
 
 
-def table(found: Sequence[Figure], plain: Sequence[Figure]) -> Table:
-    """`plain`: the same figures where the simulation knew nothing of the machine's pace."""
-    shown = Table(
-        "load",
-        "",
-        *("live", "less overhead", "simulated", "error", "each round", "without pace"),
-        box=SIMPLE_HEAD,
-    )
-    for figure, other in zip(found, plain, strict=True):
+def table(found: list[Figure]) -> Table:
+    shown = Table("load", "", *("live", "less overhead", "simulated", "error", "each round"), box=SIMPLE_HEAD)
+    for figure in found:
         times = (figure.live_s, figure.live_s - figure.overhead_s, figure.simulated_s)
         shown.add_row(
             figure.load,
@@ -76,6 +70,5 @@ def table(found: Sequence[Figure], plain: Sequence[Figure]) -> Table:
             *(f"{time_s * 1e3:.1f} ms" for time_s in times),
             f"{figure.error:+.1%}",
             " ".join(f"{one:+.0%}" for one in figure.errors),
-            f"{other.error:+.1%}",
         )
     return shown

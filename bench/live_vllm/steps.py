@@ -6,19 +6,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import geometric_mean
 from typing import Any
 
 from live_vllm.engine import BLOCK_TOKENS, SERVING_CORE, EngineLimits, put_first
 from live_vllm.load import as_served, write_trace
-from pointsman.profiling.points import read_points
 from pointsman.sim.workload.request import TraceRequest
 
 LIKE = "a100-opt-13b"
 """Tells what a profile needs and nothing here depends on: transfer, start-up times."""
 SLO = "ttft=5,tpot=0.5"
 STEP_S = 600.0
-PACE = {"prompts": "120", "batches": "8", "contexts": "40", "output-tokens": "32"}
 
 
 @dataclass(frozen=True)
@@ -38,23 +35,12 @@ class Bench:
         self._pointsman("profile", "measure", self.url, *flags, "--out", str(points))
         return points
 
-    def pace_ms(self) -> float:
-        """How fast the machine is now: the geometric mean of what a prompt and an iteration of eight streams take."""
-        rows = read_points(self.measure(PACE, "pace"))
-        return geometric_mean(row.time_ms for row in rows)
-
-    def fit(
-        self, measured: Sequence["MeasuredPoints"], kv_tokens: int, name: str, pace_ms: float | None = None
-    ) -> Path:
-        """A profile of all that was measured: as it was, or as it would have been at one pace."""
-        points, profile = self.folder / f"{name}.points.csv", self.folder / f"{name}.profile.json"
-        lines = [one.file.read_text(encoding="utf-8").splitlines() for one in measured]
-        rows = [
-            scaled(row, pace_ms / one.pace_ms if pace_ms else 1.0)
-            for one, (_, *rows) in zip(measured, lines, strict=True)
-            for row in rows
-        ]
-        points.write_text("\n".join((lines[0][0], *rows, "")), encoding="utf-8")
+    def fit(self, measured: Sequence[Path], kv_tokens: int) -> Path:
+        """A profile of all that was measured."""
+        points, profile = self.folder / "points.csv", self.folder / "profile.json"
+        header, *_ = measured[0].read_text(encoding="utf-8").splitlines()
+        rows = [row for file in measured for row in file.read_text(encoding="utf-8").splitlines()[1:]]
+        points.write_text("\n".join((header, *rows, "")), encoding="utf-8")
         limits = self.limits
         self._pointsman(
             *("profile", "fit", str(points), "--name", "live-vllm", "--like", LIKE, "--out", str(profile)),
@@ -75,11 +61,11 @@ class Bench:
             *("--records", str(records), "--json", str(live), "--engine-metrics", self.url),
         )
         write_trace(served, as_served(requests, records))
-        return Played(name, served, json.loads(live.read_text()))
+        return Played(served, json.loads(live.read_text()))
 
     def simulate(self, played: "Played", profile: Path) -> "Both":
         """What the engine was really sent, with the profile."""
-        simulated = self.folder / f"{played.name}.{profile.stem}.simulated.json"
+        simulated = played.served.with_suffix(".simulated.json")
         self._pointsman(
             *("simulate", str(played.served), "--pools", f"1xmixed:{profile}", "--policy", "round_robin"),
             *("--chunk", str(self.limits.batched_tokens), "--slo", SLO, "--json", str(simulated)),
@@ -101,28 +87,12 @@ class Bench:
             raise subprocess.CalledProcessError(status, command)
 
 
-def scaled(row: str, factor: float) -> str:
-    """A line of points, of which the last column is a time."""
-    sizes, time_ms = row.rsplit(",", 1)
-    return f"{sizes},{float(time_ms) * factor:.6g}"
-
-
-@dataclass
-class MeasuredPoints:
-    """Points of iterations, and the machine's pace meanwhile."""
-
-    file: Path
-    pace_ms: float = 1.0
-
-
-@dataclass
+@dataclass(frozen=True)
 class Played:
-    """What was played, the report of it, and the machine's pace meanwhile."""
+    """What was played, and the report of it."""
 
-    name: str
     served: Path
     live: Mapping[str, Any]
-    pace_ms: float = 1.0
 
 
 @dataclass(frozen=True)

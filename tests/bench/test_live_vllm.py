@@ -1,16 +1,13 @@
 """The bench of simulated against real vLLM: what is played, what is simulated for it, and what counts as an error."""
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from live_vllm.__main__ import in_turns
 from live_vllm.comparing import figures, overhead_s
-from live_vllm.engine import EngineLimits
 from live_vllm.load import Lengths, as_served, at_rate, drawn, spaced, write_trace
-from live_vllm.steps import Bench, Both, Played, scaled
+from live_vllm.steps import Both
 
 from pointsman.sim.workload.request import TraceRequest
 from pointsman.sim.workload.trace import TraceFile
@@ -69,39 +66,6 @@ def test_rounds_are_taken_together_and_told_one_by_one() -> None:
     ttft = next(iter(figures("30%", rounds, overhead_s([Both(NOTHING, NOTHING)]))))
     assert ttft.error == pytest.approx(0.0)
     assert ttft.errors == pytest.approx((1 / 9, -1 / 11))
-
-
-class PacedBench(Bench):
-    """On a machine that takes a millisecond longer each time it is asked for its pace."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__("http://127.0.0.1:1", EngineLimits(), folder)
-        self.asked: list[str] = []
-
-    def pace_ms(self) -> float:
-        self.asked.append("pace")
-        return float(self.asked.count("pace"))
-
-    def measure(self, grid: Mapping[str, str], name: str) -> Path:
-        self.asked.append(f"measure {name}")
-        return self.folder / name
-
-    def play(self, name: str, requests: Sequence[TraceRequest]) -> Played:
-        self.asked.append(f"play {name} of {len(requests)}")
-        return Played(name, self.folder / name, {"makespan_s": 2.0})
-
-
-def test_the_pace_is_taken_before_and_after_everything_that_is_measured(tmp_path: Path) -> None:
-    bench = PacedBench(tmp_path)
-    measured, played = in_turns(bench, drawn(4, seed=1), rounds=2, shares=[0.5])
-    assert bench.asked[:8:2] == ["pace"] * 4
-    assert bench.asked[1:9:2] == ["measure 1", "play 1.idle of 4", "play 1.at-once of 4", "play 1.50% of 4"]
-    assert [one.pace_ms**2 for one in measured] == pytest.approx([1 * 2, 5 * 6])
-    assert [one.pace_ms**2 for one in played["50%"]] == pytest.approx([4 * 5, 8 * 9])
-
-
-def test_points_are_brought_to_another_pace() -> None:
-    assert scaled("24,0,1,2,79,21.2", 0.5) == "24,0,1,2,79,10.6"
 
 
 def report(ttft_s: float, tpot_s: float, e2e_s: float) -> dict[str, Any]:
