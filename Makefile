@@ -9,7 +9,7 @@ WORKERS ?= auto
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-compiles format clean bench-dataplane bench-dataplane-memory bench-replay bench-simulator bench-live-vllm bench-vllm-overhead fuzz crds manifests lock cluster \
+.PHONY: help setup demo test check check-compiles compiled test-compiled format clean bench-dataplane bench-dataplane-memory bench-replay bench-simulator bench-live-vllm bench-vllm-overhead fuzz crds manifests lock cluster \
         bench-operator cluster-packages cluster-build test-cluster test-cluster-full vllm-environment test-vllm test-vllm-full test-parity
 
 help: ## this list
@@ -38,6 +38,19 @@ check: $(STAMP) ## import contracts, types, style
 check-compiles: $(STAMP) ## does mypyc still take the hot modules? (half a minute)
 	$(BIN)/python tools/check_compiles.py
 
+# Prints where they are. By the same Python, so that packages of the virtual environment are the ones compiled against.
+COMPILED = BENCH_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=bench $(BIN)/python -m dataplane.compiled
+
+compiled: $(STAMP) ## the hot modules as the image has them, in build (four minutes, with a C compiler)
+	@$(COMPILED)
+
+# Compiled, integers are of 64 bits and types are held to: what decides and simulates is tested so, too. A generator that nobody reads to its end
+# closes its file with the last reference to it there, of which Python warns.
+test-compiled: $(STAMP) ## decisions and simulations once more, compiled
+	@compiled=$$($(COMPILED)) && export PYTHONPATH=$$compiled && \
+	$(BIN)/python -c 'import sys; from pointsman.core import cluster; sys.exit(not cluster.__file__.endswith(".so"))' && \
+	$(BIN)/python -m pytest -n $(WORKERS) $(or $(TESTS),tests/core tests/core_perf tests/queueing tests/sim_engine tests/simulation tests/workload) -W ignore::ResourceWarning $(ARGS)
+
 format: $(STAMP) ## rewrite the sources in the one style
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format --quiet
@@ -65,7 +78,7 @@ bench-vllm-overhead: $(STAMP) ## vLLM's own load client directly at a real vLLM 
 # Compiled: four minutes that spare hours. Without a C compiler it runs as it is. What has run is remembered in build/decisions.
 bench-decisions: $(STAMP) ## experiments on decisions: papers, capacity, peers, queue orders (DATA=DIR, EXPERIMENTS=...)
 	@test -n "$(DATA)" || { echo 'Name the folder with traces/, lengths/ and profiles/: make bench-decisions DATA=DIR' >&2; exit 2; }
-	compiled=$$(BENCH_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=bench $(BIN)/python -m dataplane.compiled) || echo 'not compiled: it takes hours' >&2; \
+	compiled=$$($(COMPILED)) || echo 'not compiled: it takes hours' >&2; \
 	for experiment in $(or $(EXPERIMENTS),splitwise distserve ranking agents capacity peers dynamo plots); do \
 	    PYTHONPATH=bench:$$compiled $(BIN)/python -m decisions $$experiment --data $(DATA) $(ARGS) || exit 1; done
 

@@ -3,15 +3,18 @@
 Dynamo replays a trace on its mocked workers. Its choices are then told to a view of ours, one after another, with
 the times it reports for first and last tokens, and before each of them our policy is asked on that view. A pick is
 equal if Dynamo's worker is among our cheapest. The same formula is also asked on books kept as Dynamo keeps them: prompt
-tokens without those it expects in the cache, and blocks that running requests share counted once.
+tokens without those it expects in the cache, and blocks that running requests share counted once. Dynamo does not
+replay a trace twice alike, so it does so several times.
 """
 
 import heapq
 import json
 import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from simulator.mooncake import mooncake_line
@@ -34,6 +37,7 @@ BLOCK = 64
 """Of Dynamo's mocked engine."""
 CAPACITY_BLOCKS = 16_384
 REQUESTS = 3000
+REPLAYS = 5
 TRACES = {
     "mooncake_conversation": 4.0,
     "mooncake_synthetic": 4.0,
@@ -49,16 +53,43 @@ core.run_mocker_trace_replay([sys.argv[1]], num_workers=8, router_mode="kv_route
                              report_jsonl_path=sys.argv[2])
 """
 
-Row = dict[str, float | str | int]
+Row = dict[str, float | str | int | list[float]]
 
 
 def agree(data: Path) -> list[Row]:
     rows = []
     for name, scale in TRACES.items():
-        rows.append(_agree(data / "traces" / f"{name}.csv.gz", scale))
+        trace = data / "traces" / f"{name}.csv.gz"
+        rows.append(summary(trace.name, scale, [_agree(trace, scale) for _ in range(REPLAYS)]))
         print(rows[-1], flush=True)
     FILE.write_text(json.dumps(rows, indent=1) + "\n")
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How often the picks of one replay are ours too, as shares of them."""
+
+    picks: int
+    running_per_worker: float
+    equal: float
+    equal_on_its_own_books: float
+
+
+def summary(trace: str, rate_scale: float, replays: Sequence[Agreement]) -> Row:
+    """One row of medians, and the shares of each replay beside them."""
+    equal = [round(one.equal, 4) for one in replays]
+    on_its_own_books = [round(one.equal_on_its_own_books, 4) for one in replays]
+    return {
+        "trace": trace,
+        "rate_scale": rate_scale,
+        "picks": replays[0].picks,
+        "running_per_worker": round(median(one.running_per_worker for one in replays), 2),
+        "equal": median(equal),
+        "equal_runs": equal,
+        "equal_on_its_own_books": median(on_its_own_books),
+        "equal_on_its_own_books_runs": on_its_own_books,
+    }
 
 
 @dataclass
@@ -74,7 +105,7 @@ class Books:
         return max(0.0, pending - cached_blocks) + len(self.blocks) + new
 
 
-def _agree(trace: Path, scale: float) -> Row:
+def _agree(trace: Path, scale: float) -> Agreement:
     requests, report = _replay(trace, scale)
     cluster = Cluster()
     ids = [InstanceId(f"worker-{number}", "") for number in range(WORKERS)]
@@ -111,14 +142,12 @@ def _agree(trace: Path, scale: float) -> Row:
         last = Finished(request.request_id, 0.0, completed=True)
         heapq.heappush(later, (told["first_token_ms"], 2 * number, chosen, first, blocks))
         heapq.heappush(later, (told["terminal_time_ms"], 2 * number + 1, chosen, last, blocks))
-    return {
-        "trace": trace.name,
-        "rate_scale": scale,
-        "picks": len(requests),
-        "running_per_worker": round(running / len(requests) / WORKERS, 2),
-        "equal": round(equal / len(requests), 4),
-        "equal_on_its_own_books": round(equal_books / len(requests), 4),
-    }
+    return Agreement(
+        picks=len(requests),
+        running_per_worker=running / len(requests) / WORKERS,
+        equal=equal / len(requests),
+        equal_on_its_own_books=equal_books / len(requests),
+    )
 
 
 def _keep(book: Books, event: Event, blocks: list[tuple[int, int]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from decisions.capacity import highest_rate
-from decisions.dynamo_agreement import Books
+from decisions.dynamo_agreement import Agreement, Books, summary
 from decisions.parts import Window, parts, window_of, windows
 from decisions.peers_table import spread
 from decisions.settings import BASELINES, SETTINGS, Setting
@@ -139,3 +139,10 @@ def test_books_count_shared_blocks_once_and_cached_tokens_not_at_all() -> None:
     blocks = [(1, 0), (1, 1), (2, 0), (2, 1)]
     # 3 pending blocks, 4 of its own less 2 cached; 2 held and 2 new ones
     assert book.cost(64 * 4, 2, blocks) == (3 + 4 - 2) + 2 + 2
+
+
+def test_replays_that_differ_are_told_by_their_median_and_each() -> None:
+    replays = [Agreement(100, 4.704, equal, own) for equal, own in ((0.97, 1.0), (0.99, 0.9), (0.98, 0.95))]
+    row = summary("some.csv.gz", 4.0, replays)
+    assert (row["equal"], row["equal_on_its_own_books"], row["running_per_worker"]) == (0.98, 0.95, 4.7)
+    assert row["equal_runs"] == [0.97, 0.99, 0.98]

@@ -188,7 +188,13 @@ SUSPECTED, DEAD, GOOD = (False, True), (False, False), (True, False)
         ("nobody else can prefill", ["prefill", "sglang"], [SUSPECTED, GOOD], {}, {1}),
         ("a mixed instance works", ["decode", "mixed"], [SUSPECTED, GOOD], {}, {1}),
         ("a pair works", ["mixed", "prefill", "sglang"], [SUSPECTED, GOOD, GOOD], {}, {2}),
-        ("what an attempt failed on comes last", ["mixed"] * 2, [SUSPECTED] * 2, {"excluded": {at(0)}}, {1}),
+        (
+            "what an attempt failed on comes last",
+            ["mixed"] * 2,
+            [SUSPECTED] * 2,
+            {"excluded": frozenset({at(0)})},
+            {1},
+        ),
     ],
 )
 def test_where_requests_have_failed_everywhere_they_are_tried_nonetheless(

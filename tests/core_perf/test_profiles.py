@@ -104,6 +104,10 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
             },
             "cost.token_slopes: .*begin above the one before",
         ),
+        (
+            {"cost": {"t0_ps": 1, "tp_ps": 1, "ta_ps": 0, "tb_ps": 10**16, "tc_ps": 0}},
+            "an iteration of 256 sequences and a full cache takes up to 711 hours; .*picoseconds",
+        ),
         ({"blocksize": 16}, "blocksize: Extra inputs"),
         ({"accelerator_class": "b17"}, "accelerator_class: .*'a100' or 'h100'"),
     ],

@@ -3,12 +3,15 @@
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from pointsman.core.perf import AcceleratorClass, EngineProfile, Hinge, IterationCost, Slope, StartupTimes
+from pointsman.core.units import PS_PER_S
+
+HOUR_PS = 3600 * PS_PER_S
 
 
 class ProfileError(ValueError):
@@ -194,6 +197,23 @@ class EngineProfileFields(_Model):
     """Seconds until an instance serves, by what is already there."""
     provenance: ProvenanceFile
     """Where these numbers come from."""
+
+    @model_validator(mode="after")
+    def _in_picoseconds(self) -> Self:
+        """Whoever writes costs in another unit gets iterations of years, and times that do not fit into 64 bits."""
+        cost, sequences = self.cost, self.max_sequences
+        each_ps = (
+            cost.tb_ps
+            + sum(h.each_ps for h in cost.decode_hinges)
+            + sum(s.each_ps for s in cost.token_slopes)
+        )
+        most_ps = cost.t0_ps + cost.t0b_ps + each_ps * sequences + cost.tc_ps * self.kv_capacity_tokens
+        if most_ps > HOUR_PS:
+            raise ValueError(
+                f"cost: an iteration of {sequences} sequences and a full cache takes up to {most_ps / HOUR_PS:,.0f} "
+                "hours; coefficients are picoseconds"
+            )
+        return self
 
 
 class EngineProfileFile(EngineProfileFields):
